@@ -1,0 +1,40 @@
+"""What travels from the data to the model: one dict of tensors."""
+
+from typing import TypedDict
+
+from torch import Tensor
+from typing_extensions import NotRequired
+
+
+class Batch(TypedDict):
+    """A batch of B windows of T frames; every mask is bool and True means present.
+
+    Two different things are kept apart: a frame that is *padding* (``frame`` is -1; no result may depend on it)
+    and a frame that exists and whose face or voice is *absent*.
+    """
+
+    video: NotRequired[Tensor]
+    """uint8 (B, T, 3, H, W): aligned face crops, RGB; zeros where there is no face."""
+    video_mask: Tensor
+    """bool (B, T): a face is there."""
+    audio: NotRequired[Tensor]
+    """float32 (B, S): mono, 16 kHz, in [-1, 1]; S is one constant for the whole run."""
+    audio_mask: Tensor
+    """bool (B, T): the sound track covers this frame."""
+    time: Tensor
+    """float32 (B, T): seconds from the first audio sample to each frame."""
+    target: Tensor
+    """int64 (B, T): class index, ``IGNORE_INDEX`` where not annotated or padded."""
+    frame: Tensor
+    """int64 (B, T): 0-based frame number in the video, -1 where padded."""
+    video_id: list[str]
+    """B names: which video."""
+    audio_start: NotRequired[Tensor]
+    """float64 (B,): when the first audio sample is, in seconds on the video's own clock. ``audio_start + time``
+    puts the windows of one video on one ruler."""
+    num_frames: NotRequired[Tensor]
+    """int64 (B,): N, the number of frames of the whole video."""
+    visual_features: NotRequired[Tensor]
+    """float (B, T, Dv): in place of ``video`` where features were computed before."""
+    audio_features: NotRequired[Tensor]
+    """float (B, T, Da): in place of ``audio`` where features were computed before."""
