@@ -29,11 +29,11 @@ class Batch(TypedDict):
     """int64 (B, T): 0-based frame number in the video, -1 where padded."""
     video_id: list[str]
     """B names: which video."""
-    audio_start: NotRequired[Tensor]
-    """float64 (B,): when the first audio sample is, in seconds on the video's own clock. ``audio_start + time``
-    puts the windows of one video on one ruler."""
-    num_frames: NotRequired[Tensor]
-    """int64 (B,): N, the number of frames of the whole video."""
+    audio_start: NotRequired[list[float]]
+    """B times: when the first audio sample is, in seconds on the video's own clock. ``audio_start + time`` puts the
+    chunks of one video on one ruler; plain floats because that takes double precision and not every device has it."""
+    num_frames: NotRequired[list[int]]
+    """B counts: N, the frames of the whole video."""
     visual_features: NotRequired[Tensor]
     """float (B, T, Dv): in place of ``video`` where features were computed before."""
     audio_features: NotRequired[Tensor]

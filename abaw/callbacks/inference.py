@@ -1,0 +1,254 @@
+"""Whole-video inference: features of chunks -> overlapping windows -> one vote a frame."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+
+from abaw.callbacks.features import VideoAssembler, VideoFeatures
+from abaw.callbacks.results import VideoScores, VideoScoresConsumer
+from abaw.data.batch import Batch
+from abaw.fusion import FusionHead
+from abaw.labels import IGNORE_INDEX
+from abaw.metrics import ExpressionMetrics
+from abaw.module import ExpressionModule, Features
+from abaw.postprocess import Average, SoftVoting, Weighting, window_starts
+
+
+class SlidingWindowInference(Callback):
+    """Scores whole videos in validation, test and prediction, by soft voting over overlapping windows.
+
+    The evaluation loader emits the consecutive chunks of one video at a time, the module's step returns their
+    features. This callback keeps a video's features until it is complete (each frame passes the encoders once), runs
+    the fusion head over overlapping windows of them, votes, and at the epoch's end logs ``val/f1``,
+    ``val/accuracy``, ``val/f1/<class>`` and ``val/loss`` (``test/…`` likewise) over all ranks. Callbacks that are a
+    :class:`~abaw.callbacks.VideoScoresConsumer` are handed each video's scores; in ``test`` also those that the head
+    gives to the face alone and to the voice alone.
+
+    A video cut short (Lightning's sanity check, ``limit_val_batches``, ``fast_dev_run``) is scored as far as it was
+    seen. With ``frame_step`` k, windows take every k-th frame as in training, and each of the k phases is scored, so
+    that every frame gets its label.
+
+    Args:
+        window: Frames in a window, as in training; the command line takes it from ``data.window``.
+        stride: Steps between the starts of windows; ``None`` means half a window.
+        frame_step: Frames from one frame of a window to the next; the command line takes it from the data.
+        weighting: Weight of a frame by its place in the window, see :class:`~abaw.postprocess.SoftVoting`.
+        average: Whether the windows' probabilities or their logits are averaged.
+        batch_size: Windows that pass the head at once; no result depends on it.
+
+    Raises:
+        ValueError: If a number is below 1.
+    """
+
+    def __init__(
+        self,
+        window: int = 64,
+        stride: int | None = None,
+        frame_step: int = 1,
+        weighting: Weighting = "uniform",
+        average: Average = "probability",
+        batch_size: int = 64,
+    ) -> None:
+        stride = max(1, window // 2) if stride is None else stride
+        numbers = {"window": window, "stride": stride, "frame_step": frame_step, "batch_size": batch_size}
+        for name, value in numbers.items():
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        self.window = window
+        self.stride = stride
+        self.frame_step = frame_step
+        self.weighting: Weighting = weighting
+        self.average: Average = average
+        self.batch_size = batch_size
+        self._video = VideoAssembler()
+        self._metrics: ExpressionMetrics | None = None
+        self._loss = torch.zeros(2, dtype=torch.float64)
+
+    @torch.no_grad()
+    def vote(self, head: FusionHead, features: VideoFeatures, num_classes: int) -> tuple[Tensor, Tensor]:
+        """Run ``head`` over the windows of one video and vote.
+
+        Returns:
+            ``(scores, covered)``: float32 (N, C) probabilities, and bool (N,), True where a window saw the frame.
+        """
+        device = features.visual.device
+        scores = torch.zeros(features.num_frames, num_classes, device=device)
+        covered = torch.zeros(features.num_frames, dtype=torch.bool, device=device)
+        for phase in range(min(self.frame_step, features.num_frames)):
+            frames = torch.arange(phase, features.num_frames, self.frame_step)
+            voting = SoftVoting(
+                len(frames), num_classes, self.window, self.weighting, self.average, device=device
+            )
+            for starts, logits in self._windows(head, features, frames):
+                voting.add(logits, starts)
+            scores[phase :: self.frame_step], covered[phase :: self.frame_step] = voting.finish()
+        return scores, covered
+
+    def _windows(
+        self, head: FusionHead, features: VideoFeatures, frames: Tensor
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        # Indices are made on the host and copied ahead: nothing here waits for the device.
+        device = features.visual.device
+        place = torch.arange(self.window)
+        for first in window_starts(len(frames), self.window, self.stride).split(self.batch_size):
+            index = first[:, None] + place
+            at = frames[index.clamp_max(len(frames) - 1)]
+            # A window's clock starts where a training window's does, not with the video.
+            time = features.time[at] - features.time[at[:, :1]] + features.lead
+            exists = (index < len(frames)).to(device)
+            at = at.to(device)
+            video_mask, audio_mask = features.video_mask[at] & exists, features.audio_mask[at] & exists
+            logits = head(
+                features.visual[at].masked_fill(~video_mask[..., None], 0),
+                features.audio[at].masked_fill(~audio_mask[..., None], 0),
+                video_mask,
+                audio_mask,
+                time=time.float().to(device),
+                frame_mask=exists,
+            )
+            yield first.to(device), logits
+
+    def _start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._video = VideoAssembler()
+        self._metrics = ExpressionMetrics(pl_module.class_names).to(pl_module.device)
+        self._loss = torch.zeros(2, dtype=torch.float64)
+        # Ranks score different numbers of videos, so no step may wait for another rank: DDP would broadcast the
+        # buffers in every forward pass, evaluation included.
+        if hasattr(trainer.model, "require_forward_param_sync"):
+            trainer.model.require_forward_param_sync = False
+
+    def _step(self, trainer: pl.Trainer, pl_module: ExpressionModule, features: Features, batch: Batch) -> None:
+        for video in self._video.add(features, batch):
+            self._score(trainer, pl_module, video)
+
+    def _end(self, trainer: pl.Trainer, pl_module: ExpressionModule) -> None:
+        for video in self._video.flush():
+            self._score(trainer, pl_module, video)
+        if hasattr(trainer.model, "require_forward_param_sync"):
+            trainer.model.require_forward_param_sync = True
+
+    def _score(self, trainer: pl.Trainer, pl_module: ExpressionModule, video: VideoFeatures) -> None:
+        for number, (condition, given) in enumerate(self._conditions(trainer, pl_module, video).items()):
+            # Callback hooks do not run under autocast: enter what the encoders' steps ran under.
+            with trainer.precision_plugin.forward_context():
+                scores, covered = self.vote(pl_module.fusion, given, len(pl_module.class_names))
+            if number == 0:
+                self._count(pl_module, video, scores, covered)
+            result = VideoScores(
+                video_id=video.video_id,
+                condition=condition,
+                scores=scores.cpu(),
+                covered=covered.cpu(),
+                target=video.target.cpu(),
+                video_mask=video.video_mask.cpu(),
+                audio_mask=video.audio_mask.cpu(),
+            )
+            for callback in trainer.callbacks:
+                if isinstance(callback, VideoScoresConsumer):
+                    callback.on_video_scored(trainer, pl_module, result)
+
+    @staticmethod
+    def _conditions(
+        trainer: pl.Trainer, pl_module: ExpressionModule, video: VideoFeatures
+    ) -> dict[str, VideoFeatures]:
+        if pl_module.audio_encoder is None:
+            return {"video only": video}
+        if pl_module.visual_encoder is None:
+            return {"audio only": video}
+        if not trainer.testing:
+            return {"audio+video": video}
+        return {
+            "audio+video": video,
+            "video only": video.without_audio(),
+            "audio only": video.without_video(),
+        }
+
+    def _count(
+        self, pl_module: ExpressionModule, video: VideoFeatures, scores: Tensor, covered: Tensor
+    ) -> None:
+        assert self._metrics is not None
+        target = video.target.masked_fill(~covered, IGNORE_INDEX)
+        self._metrics.update(scores, target)
+        # Log-probabilities are logits of themselves: each frame costs what its vote says, once.
+        logits = scores.clamp_min(torch.finfo(scores.dtype).tiny).log()
+        total, weight = pl_module.loss.sum_and_weight(logits, target)
+        self._loss += torch.stack([total, weight]).to(self._loss)
+
+    def _log(self, trainer: pl.Trainer, pl_module: ExpressionModule, stage: str) -> None:
+        assert self._metrics is not None
+        summed = trainer.strategy.reduce(self._loss.to(pl_module.device), reduce_op="sum")
+        assert isinstance(summed, Tensor)
+        total, weight = summed.float().unbind()
+        values = {name: value.float() for name, value in self._metrics.compute().items()}
+        values["loss"] = total / weight.clamp_min(1e-12)
+        # Every rank holds the same figures already.
+        pl_module.log_dict({f"{stage}/{name}": value for name, value in values.items()}, prog_bar=False)
+        pl_module.log(f"{stage}/f1", values["f1"], prog_bar=True)
+
+    # Lightning's hooks: every stage takes the same three steps.
+
+    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start without a video."""
+        self._start(trainer, pl_module)
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Take the chunks' features, and score the video that they complete."""
+        self._step(trainer, pl_module, outputs, batch)
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Score what was cut short, and log ``val/…`` over all ranks."""
+        self._end(trainer, pl_module)
+        self._log(trainer, pl_module, "val")
+
+    def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start without a video."""
+        self._start(trainer, pl_module)
+
+    def on_test_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Take the chunks' features, and score the video that they complete."""
+        self._step(trainer, pl_module, outputs, batch)
+
+    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Score what was cut short, and log ``test/…`` over all ranks."""
+        self._end(trainer, pl_module)
+        self._log(trainer, pl_module, "test")
+
+    def on_predict_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start without a video."""
+        self._start(trainer, pl_module)
+
+    def on_predict_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Take the chunks' features, and score the video that they complete."""
+        self._step(trainer, pl_module, outputs, batch)
+
+    def on_predict_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Score what was cut short."""
+        self._end(trainer, pl_module)

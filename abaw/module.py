@@ -1,0 +1,258 @@
+"""The LightningModule: encoders, modality dropout, fusion, loss."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, TypedDict
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torchmetrics import MeanMetric
+
+from abaw.data.batch import Batch
+from abaw.encoders import AudioEncoder, VisualEncoder
+from abaw.errors import InputError
+from abaw.fusion import FusionHead, ModalityDropout
+from abaw.labels import EXPRESSIONS
+from abaw.losses import FocalLoss, FrameLoss
+from abaw.metrics import ExpressionMetrics
+from abaw.recorded import Recorded
+
+
+class Features(TypedDict):
+    """What the encoders make of a batch; a modality without an encoder is one zero a frame, never present."""
+
+    visual: Tensor
+    """float (B, T, Dv), zeros where ``video_mask`` is False."""
+    audio: Tensor
+    """float (B, T, Da), zeros where ``audio_mask`` is False."""
+    video_mask: Tensor
+    """bool (B, T)."""
+    audio_mask: Tensor
+    """bool (B, T)."""
+
+
+def feature_size(encoder: VisualEncoder | AudioEncoder | None) -> int:
+    """Size of the features that a fusion head is given from ``encoder``; 1 where there is none."""
+    return 1 if encoder is None else encoder.out_features
+
+
+class ExpressionModule(pl.LightningModule):
+    """Recognises an expression in every frame of a window, from face and voice, either of which may be missing.
+
+    Training works on windows. Evaluation steps return the *features* of a chunk: whole videos are scored by
+    :class:`~abaw.callbacks.SlidingWindowInference`, which runs the fusion head over overlapping windows of them.
+
+    The method follows arXiv 2603.08034. The values of modality dropout, focal loss, learning rates and window are
+    not published there: the defaults are this library's own.
+
+    Args:
+        visual_encoder: Face crops to features; ``None`` for a model that only listens.
+        audio_encoder: Sound to features; ``None`` for a model that only looks.
+        fusion: Features to logits.
+        loss: Logits to a scalar; ``None`` means ``FocalLoss()``.
+        modality_dropout: Drops a modality of a sample while training; ``None`` for none.
+        lr: Peak learning rate of AdamW.
+        encoder_lr: Peak learning rate of the encoders' trainable parameters; ``None`` means ``lr``.
+        weight_decay: AdamW's decay, applied to matrices alone: norms and biases are spared.
+        warmup: Share of the training steps over which the learning rate rises linearly; it then falls to 0 along
+            half a cosine.
+        class_names: Names of the C classes, for the logs; the command line takes them from the annotations.
+
+    Raises:
+        ValueError: If both encoders are missing, or the head was made for other sizes than the encoders give.
+    """
+
+    def __init__(
+        self,
+        visual_encoder: VisualEncoder | None,
+        audio_encoder: AudioEncoder | None,
+        fusion: FusionHead,
+        loss: FrameLoss | None = None,
+        modality_dropout: ModalityDropout | None = None,
+        lr: float = 3e-4,
+        encoder_lr: float | None = None,
+        weight_decay: float = 0.01,
+        warmup: float = 0.1,
+        class_names: Sequence[str] = EXPRESSIONS,
+    ) -> None:
+        super().__init__()
+        if visual_encoder is None and audio_encoder is None:
+            raise ValueError("a model needs a visual_encoder or an audio_encoder; both are null")
+        if not 0 <= warmup <= 1:
+            raise ValueError(f"warmup is a share of the training steps, from 0 to 1; got {warmup}")
+        self.visual_encoder = visual_encoder
+        self.audio_encoder = audio_encoder
+        self.fusion = fusion
+        self.loss = loss or FocalLoss()
+        self.modality_dropout = modality_dropout
+        self.lr = lr
+        self.encoder_lr = encoder_lr
+        self.weight_decay = weight_decay
+        self.warmup = warmup
+        self.class_names = list(class_names)
+        self._check_sizes()
+        self.train_loss = MeanMetric()
+        self.train_metrics = ExpressionMetrics(self.class_names, prefix="train/")
+        self._save_slots()
+
+    def encode(self, batch: Batch) -> Features:
+        """Run both encoders on a batch of windows or chunks."""
+        visual, video_mask = self._encode_video(batch)
+        audio, audio_mask = self._encode_audio(batch)
+        return Features(visual=visual, audio=audio, video_mask=video_mask, audio_mask=audio_mask)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits (B, T, C) of a batch of windows."""
+        features = self.encode(batch)
+        if self.modality_dropout is not None:
+            features = self._drop(features, self.modality_dropout)
+        logits: Tensor = self.fusion(**features, time=batch["time"], frame_mask=batch["frame"] >= 0)
+        return logits
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Loss of a batch, normalised by the weight of the annotated frames over all ranks."""
+        logits = self(batch)
+        total, weight = self.loss.sum_and_weight(logits, batch["target"])
+        # DDP averages gradients over ranks. A rank's mean would weigh its few annotated frames as much as another's
+        # many: divide by what all ranks hold together, and multiply the average back into a sum.
+        everywhere = self.trainer.strategy.reduce(weight.detach().clone(), reduce_op="sum")
+        assert isinstance(everywhere, Tensor)
+        loss = total * self.trainer.world_size / everywhere.clamp_min(torch.finfo(everywhere.dtype).tiny)
+
+        if weight > 0:
+            self.train_loss.update(total.detach() / weight, weight)
+        self.train_metrics.update(logits.detach(), batch["target"])
+        self.log("train/loss", self.train_loss, on_step=False, on_epoch=True, prog_bar=True)
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Log what the training windows scored."""
+        self.log_dict(self.train_metrics.compute())
+        self.train_metrics.reset()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> Features:
+        """Features of a chunk, for the callback that scores whole videos."""
+        return self.encode(batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> Features:
+        """Features of a chunk, for the callback that scores whole videos."""
+        return self.encode(batch)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Features:
+        """Features of a chunk, for the callback that scores whole videos."""
+        return self.encode(batch)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """AdamW without decay on norms and biases; linear warm-up, then half a cosine."""
+        encoders = [encoder for encoder in (self.visual_encoder, self.audio_encoder) if encoder is not None]
+        encoder_lr = self.lr if self.encoder_lr is None else self.encoder_lr
+        groups = [
+            *self._parameter_groups("encoders", encoders, encoder_lr),
+            *self._parameter_groups("fusion", [self.fusion, self.loss], self.lr),
+        ]
+        optimizer = torch.optim.AdamW(groups, weight_decay=self.weight_decay)
+        steps = self.trainer.estimated_stepping_batches
+        if math.isinf(steps):
+            raise InputError("the cosine schedule needs an end: set trainer.max_epochs or trainer.max_steps")
+        scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: warmup_cosine(step, int(self.warmup * steps), int(steps))
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _encode_video(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        mask = batch["video_mask"]
+        if self.visual_encoder is None:
+            return _nothing(mask)
+        return self.visual_encoder(batch["video"], mask), mask
+
+    def _encode_audio(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        mask = batch["audio_mask"]
+        if self.audio_encoder is None:
+            return _nothing(mask)
+        return self.audio_encoder(batch["audio"], batch["time"], mask), mask
+
+    @staticmethod
+    def _drop(features: Features, modality_dropout: ModalityDropout) -> Features:
+        video_mask, audio_mask = modality_dropout(features["video_mask"], features["audio_mask"])
+        # Zeroed too, so that a head that forgets its masks can't peek at what was dropped.
+        return Features(
+            visual=features["visual"].masked_fill(~video_mask[..., None], 0),
+            audio=features["audio"].masked_fill(~audio_mask[..., None], 0),
+            video_mask=video_mask,
+            audio_mask=audio_mask,
+        )
+
+    @staticmethod
+    def _parameter_groups(name: str, modules: Iterable[nn.Module], lr: float) -> list[dict[str, Any]]:
+        trainable = [p for module in modules for p in module.parameters() if p.requires_grad]
+        decayed = {"name": name, "params": [p for p in trainable if p.ndim > 1], "lr": lr}
+        spared = {"name": f"{name} without decay", "params": [p for p in trainable if p.ndim <= 1], "lr": lr}
+        return [group for group in (decayed, spared | {"weight_decay": 0.0}) if group["params"]]
+
+    def _check_sizes(self) -> None:
+        given = {
+            "visual_dim": feature_size(self.visual_encoder),
+            "audio_dim": feature_size(self.audio_encoder),
+            "num_classes": len(self.class_names),
+        }
+        sources = {
+            "visual_dim": _name(self.visual_encoder, "no visual_encoder (1 feature, always absent)"),
+            "audio_dim": _name(self.audio_encoder, "no audio_encoder (1 feature, always absent)"),
+            "num_classes": f"the {len(self.class_names)} class_names",
+        }
+        for argument, expected in given.items():
+            made_with = self.fusion.init_args.get(argument)
+            if made_with is not None and made_with != expected:
+                raise ValueError(
+                    f"{type(self.fusion).__name__} was made with {argument}={made_with}, but {sources[argument]} "
+                    f"asks for {argument}={expected}"
+                )
+
+    def _save_slots(self) -> None:
+        slots: dict[str, Recorded | None] = {
+            "visual_encoder": self.visual_encoder,
+            "audio_encoder": self.audio_encoder,
+            "fusion": self.fusion,
+            "loss": self.loss,
+            "modality_dropout": self.modality_dropout,
+        }
+        plain = {
+            "lr": self.lr,
+            "encoder_lr": self.encoder_lr,
+            "weight_decay": self.weight_decay,
+            "warmup": self.warmup,
+            "class_names": self.class_names,
+        }
+        try:
+            described = {name: None if slot is None else slot.describe() for name, slot in slots.items()}
+        except TypeError:
+            # A slot was made from live objects. load_from_checkpoint then needs the slots as keyword arguments, as
+            # for any LightningModule that is given modules.
+            self.save_hyperparameters(plain, logger=False)
+        else:
+            # Lightning hands such a description to jsonargparse when it loads the checkpoint.
+            instantiator = "lightning.pytorch.cli.instantiate_module"
+            self.save_hyperparameters({**plain, **described, "_instantiator": instantiator}, logger=False)
+
+
+def warmup_cosine(step: int, warmup_steps: int, total_steps: int) -> float:
+    """Factor on the peak learning rate at ``step``: linear up to 1, then half a cosine down to 0.
+
+    >>> [round(warmup_cosine(step, 2, 6), 3) for step in range(7)]
+    [0.5, 1.0, 1.0, 0.854, 0.5, 0.146, 0.0]
+    """
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
+    return 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+
+
+def _name(encoder: VisualEncoder | AudioEncoder | None, missing: str) -> str:
+    return missing if encoder is None else f"{type(encoder).__name__}(out_features={encoder.out_features})"
+
+
+def _nothing(mask: Tensor) -> tuple[Tensor, Tensor]:
+    absent = torch.zeros_like(mask)
+    return absent[..., None].float(), absent
