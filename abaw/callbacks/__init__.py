@@ -1,5 +1,6 @@
 """Lightning callbacks: whole-video inference and what is done with its scores."""
 
+from abaw.callbacks.checkpoint import RunCheckpoint
 from abaw.callbacks.features import VideoFeatures
 from abaw.callbacks.inference import SlidingWindowInference
 from abaw.callbacks.prediction_writer import PredictionWriter
@@ -8,6 +9,7 @@ from abaw.callbacks.results import VideoScores, VideoScoresConsumer
 
 __all__ = [
     "PredictionWriter",
+    "RunCheckpoint",
     "SlidingWindowInference",
     "TestReport",
     "VideoFeatures",

@@ -1,0 +1,7 @@
+"""``python -m abaw``."""
+
+import sys
+
+from abaw.cli import main
+
+sys.exit(main())

@@ -1,0 +1,62 @@
+"""The ``abaw`` command: a static table of what there is, and the way to it."""
+
+import sys
+from collections.abc import Sequence
+
+from abaw.errors import InputError
+from abaw.version import __version__
+
+HELP = """\
+usage: abaw <command> [options]
+
+Facial expressions in the wild, from face and voice, either of which may be missing.
+
+  synth ROOT      write a small synthetic corpus in Aff-Wild2's layout
+  fit             train a model          --config FILE, or --run RUN to resume
+  validate        score the validation videos    --run RUN
+  test            score them with face and voice, each alone, and the majority    --run RUN
+  predict         write predictions.txt and scores for the test videos    --run RUN
+
+  abaw <command> --help    the options of a command
+  abaw --version           the version
+
+RUN is the folder that fit writes (trainer.default_root_dir). Any option of the configuration can follow, such as
+--data.root DIR or --trainer.max_epochs 20.
+"""
+TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        argv: What follows ``abaw``; ``None`` means ``sys.argv[1:]``.
+
+    Returns:
+        The exit status: 0, or 2 for bad input, which is told in one line on standard error.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(HELP, end="")
+        return 0
+    if arguments[0] in ("-V", "--version"):
+        print(f"abaw {__version__}")
+        return 0
+    try:
+        return _run(arguments[0], arguments[1:])
+    except InputError as error:
+        print(f"abaw: error: {error}", file=sys.stderr)
+        return 2
+
+
+def _run(command: str, arguments: list[str]) -> int:
+    # Imported here: Lightning's command line takes seconds to load, and the corpus needs none of it.
+    if command == "synth":
+        from abaw.synth.cli import main as synth
+
+        return synth(arguments)
+    if command in TRAINER_COMMANDS:
+        from abaw.lightning_cli import run
+
+        return run(command, arguments)
+    raise InputError(f"there is no command {command!r}; 'abaw --help' lists them")

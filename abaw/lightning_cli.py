@@ -1,0 +1,183 @@
+"""``abaw fit | validate | test | predict``: LightningCLI with the library's parts wired in."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from jsonargparse import Namespace
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import CSVLogger
+
+# Imported whole so that a YAML file may name their classes without a path.
+import abaw.encoders
+import abaw.fusion
+import abaw.losses  # noqa: F401
+from abaw.callbacks import PredictionWriter, RunCheckpoint, SlidingWindowInference, TestReport
+from abaw.data import AffWild2DataModule
+from abaw.errors import InputError
+from abaw.module import ExpressionModule, feature_size
+
+
+class RunConfig(SaveConfigCallback):
+    """Writes ``config.yaml`` into the run's folder when training starts; the other commands leave it alone."""
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Save once, in ``fit``."""
+        if stage == "fit":
+            super().setup(trainer, pl_module, stage)
+
+    def save_config(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Write what every command understands: the arguments of ``fit`` alone are left out."""
+        path = Path(trainer.default_root_dir) / self.config_filename
+        path.parent.mkdir(parents=True, exist_ok=True)
+        kept = Namespace({key: value for key, value in vars(self.config).items() if key not in FIT_ONLY})
+        partial = path.with_suffix(".tmp")
+        partial.write_text(self.parser.dump(kept, skip_none=False, skip_validation=True))
+        os.replace(partial, path)
+
+
+FIT_ONLY = ("config", "ckpt_path", "weights", "weights_only")
+
+
+class ExpressionCLI(LightningCLI):
+    """The command line: slots by class name, sizes typed once, one folder a run."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the callbacks that every run has, and say which values follow from which."""
+        parser.add_argument(
+            "--weights", type=str | None, default=None, help="Start from a checkpoint's weights, nothing else of it."
+        )
+        parser.add_lightning_class_args(SlidingWindowInference, "inference")
+        parser.add_lightning_class_args(RunCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(TestReport, "report")
+        parser.add_lightning_class_args(PredictionWriter, "predictions")
+        parser.link_arguments("data.window", "inference.window")
+        parser.link_arguments("data.frame_step", "inference.frame_step")
+        parser.link_arguments("data.class_names", "model.class_names", apply_on="instantiate")
+        head = "model.fusion.init_args"
+        parser.link_arguments("data.num_classes", f"{head}.num_classes", apply_on="instantiate")
+        for slot, size in {"visual_encoder": "visual_dim", "audio_encoder": "audio_dim"}.items():
+            parser.link_arguments(
+                f"model.{slot}", f"{head}.{size}", compute_fn=feature_size, apply_on="instantiate"
+            )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse what :func:`run` made of the user's arguments."""
+        self.config = parser.parse_args(args)
+
+    def _parse_ckpt_path(self) -> None:
+        # Lightning would let the checkpoint's hyper-parameters override what the user has typed.
+        return
+
+    def instantiate_trainer(self, **kwargs: Any) -> Any:
+        """Log into the run's folder, each fit into a version of its own; the other commands log nothing."""
+        config = self._get(self.config_init, "trainer")
+        if config["logger"] is None:
+            fit = self.subcommand == "fit"
+            kwargs["logger"] = CSVLogger(config["default_root_dir"], name="logs") if fit else False
+        return super().instantiate_trainer(**kwargs)
+
+    def after_instantiate_classes(self) -> None:
+        """Load ``--weights``."""
+        path = self._get(self.config, "weights")
+        if path is not None:
+            self.model.load_state_dict(_read_checkpoint(path)["state_dict"])
+
+    def before_fit(self) -> None:
+        """Refuse overrides that resuming would ignore."""
+        path = self._get(self.config, "ckpt_path")
+        if path is None:
+            return
+        trained = _flatten(_read_checkpoint(path)["hyper_parameters"])
+        asked = _flatten(dict(self.model.hparams))
+        for key in sorted(trained.keys() | asked.keys()):
+            if trained.get(key) != asked.get(key):
+                raise InputError(
+                    f"{path} was trained with model.{key}={trained.get(key)} and resumes with it; "
+                    f"model.{key}={asked.get(key)} would be ignored: leave it out, or start warm with --weights {path}"
+                )
+
+    def predict(self, **kwargs: Any) -> None:
+        """Predict without keeping every batch's features in memory."""
+        self.trainer.predict(**kwargs | {"return_predictions": False})
+
+
+def run(command: str, arguments: list[str]) -> int:
+    """Run one of LightningCLI's commands.
+
+    Raises:
+        InputError: If something the user gave is wrong.
+    """
+    arguments = expand_run(command, arguments)
+    ExpressionCLI(
+        ExpressionModule,
+        AffWild2DataModule,
+        args=[command, *arguments],
+        save_config_callback=RunConfig,
+        save_config_kwargs={"save_to_log_dir": False},
+        trainer_defaults={"default_root_dir": "runs/abaw"},
+        seed_everything_default=0,
+        auto_configure_optimizers=False,
+    )
+    return 0
+
+
+def expand_run(command: str, arguments: list[str]) -> list[str]:
+    """Replace ``--run RUN`` by the run's configuration and checkpoint, put first so that the user's options win.
+
+    Raises:
+        InputError: If RUN is not a run's folder, or a checkpoint is given without a configuration.
+    """
+    arguments, folder = _take(arguments, "--run")
+    if folder is None:
+        return _config_of_checkpoint(arguments)
+    run_folder = Path(folder)
+    config = run_folder / "config.yaml"
+    if not config.is_file():
+        raise InputError(f"{run_folder} is not the folder of a run: it holds no config.yaml, which 'abaw fit' writes")
+    names = ("last.ckpt",) if command == "fit" else ("best.ckpt", "last.ckpt")
+    found = [path for name in names if (path := run_folder / "checkpoints" / name).is_file()]
+    if not found and not any(argument.startswith("--ckpt_path") for argument in arguments):
+        raise InputError(f"{run_folder}/checkpoints holds no {' or '.join(names)}: has 'abaw fit' ended there?")
+    checkpoint = [f"--ckpt_path={found[0]}"] if found else []
+    return [f"--config={config}", f"--trainer.default_root_dir={run_folder}", *checkpoint, *arguments]
+
+
+def _config_of_checkpoint(arguments: list[str]) -> list[str]:
+    configured = any(a.split("=")[0] in ("-c", "--config", "-h", "--help") for a in arguments)
+    rest, checkpoint = _take(arguments, "--ckpt_path")
+    if configured or checkpoint is None:
+        return arguments
+    config = Path(checkpoint).parent.parent / "config.yaml"
+    if not config.is_file():
+        raise InputError(f"{checkpoint} alone does not say how the model is made: add --run RUN or --config FILE")
+    return [f"--config={config}", f"--ckpt_path={checkpoint}", *rest]
+
+
+def _take(arguments: list[str], option: str) -> tuple[list[str], str | None]:
+    """Arguments without ``option``, and its value."""
+    rest, value, given = [], None, iter(arguments)
+    for argument in given:
+        if argument == option:
+            value = next(given, None)
+            if value is None:
+                raise InputError(f"{option} needs a value")
+        elif argument.startswith(f"{option}="):
+            value = argument.split("=", 1)[1]
+        else:
+            rest.append(argument)
+    return rest, value
+
+
+def _read_checkpoint(path: str) -> dict[str, Any]:
+    if not Path(path).is_file():
+        raise InputError(f"there is no checkpoint {path}")
+    checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    return checkpoint
+
+
+def _flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(tree, dict):
+        return {prefix.removesuffix("."): tree}
+    return {k: v for name, branch in tree.items() for k, v in _flatten(branch, f"{prefix}{name}.").items()}
