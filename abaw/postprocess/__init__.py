@@ -1,0 +1,7 @@
+"""From the logits of windows to one label a frame, and to the file that the challenge accepts."""
+
+from abaw.postprocess.submission import SubmissionReport, check_submission, write_submission
+from abaw.postprocess.voting import SoftVoting
+from abaw.postprocess.windows import window_starts
+
+__all__ = ["SoftVoting", "SubmissionReport", "check_submission", "window_starts", "write_submission"]

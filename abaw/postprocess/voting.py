@@ -1,0 +1,138 @@
+"""Soft voting: the class scores of overlapping windows become one score a frame."""
+
+import warnings
+from collections.abc import Callable
+from typing import Final, Literal, get_args
+
+import torch
+from torch import Tensor
+from torch.signal import windows
+
+Weighting = Literal["uniform", "triangular", "hann", "hamming", "gaussian"]
+Average = Literal["probability", "logits"]
+
+# In float64: at the ends of a long window the cosines of single precision cancel to nothing.
+_WEIGHTINGS: Final[dict[Weighting, Callable[[int], Tensor]]] = {
+    "uniform": lambda window: torch.ones(window, dtype=torch.float64),
+    # Two points longer, then cut: these two windows are zero at their ends.
+    "triangular": lambda window: windows.bartlett(window + 2, dtype=torch.float64)[1:-1],
+    "hann": lambda window: windows.hann(window + 2, dtype=torch.float64)[1:-1],
+    "hamming": lambda window: windows.hamming(window, dtype=torch.float64),
+    "gaussian": lambda window: windows.gaussian(window, std=window / 8, dtype=torch.float64),
+}
+
+
+class SoftVoting:
+    """Averages what overlapping windows say of each frame of one video.
+
+    Windows are added as they come, any number at a time. The sums are float32 whatever the logits are, and
+    take N × C numbers however many windows there are; how the windows are split over calls of :meth:`add`
+    changes nothing beyond rounding. Nothing waits for the device before :meth:`finish`.
+
+    A window's frame with a NaN or an infinity among its logits has no vote; frames outside of the video (the
+    padding of a short one) are left out as well.
+
+    Args:
+        num_frames: N, frames of the video.
+        num_classes: C.
+        window: Frames of a window.
+        weighting: How much a window's frames count by their place in it. All weights are positive, so that
+            each frame that a window saw is scored; ``"gaussian"`` has a standard deviation of an eighth of
+            the window.
+        average: ``"probability"``: the weighted mean of the windows' softmax; ``"logits"``: the softmax of
+            the weighted mean of their logits. The scores are probabilities either way.
+        device: Where the sums are kept; ``None`` means PyTorch's default. Logits are brought there.
+
+    Raises:
+        ValueError: If a size is out of range, or ``weighting`` or ``average`` is none of the above.
+
+    Example:
+        >>> voting = SoftVoting(num_frames=3, num_classes=2, window=2)
+        >>> logits = torch.tensor([[[0.0, 0.0], [9.0, 0.0]], [[9.0, 0.0], [0.0, 9.0]]])
+        >>> voting.add(logits, starts=torch.tensor([0, 1]))
+        >>> scores, covered = voting.finish()
+        >>> scores.argmax(-1), covered
+        (tensor([0, 0, 1]), tensor([True, True, True]))
+    """
+
+    def __init__(
+        self,
+        num_frames: int,
+        num_classes: int,
+        window: int,
+        weighting: Weighting = "uniform",
+        average: Average = "probability",
+        device: torch.device | str | None = None,
+    ) -> None:
+        if num_frames < 0 or num_classes < 1 or window < 1:
+            raise ValueError(
+                "num_frames must not be negative, num_classes and window must be positive; "
+                f"got num_frames={num_frames}, num_classes={num_classes}, window={window}"
+            )
+        if weighting not in _WEIGHTINGS:
+            raise ValueError(f"weighting must be one of {', '.join(_WEIGHTINGS)}; got {weighting!r}")
+        if average not in get_args(Average):
+            raise ValueError(f"average must be one of {', '.join(get_args(Average))}; got {average!r}")
+        self.num_frames = num_frames
+        self.average = average
+        self._window_weights = _WEIGHTINGS[weighting](window).to(device, torch.float32)
+        # One row more than there are frames: what has no vote is added there, and never read.
+        self._sums = torch.zeros(num_frames + 1, num_classes, device=device)
+        self._weights = torch.zeros(num_frames + 1, device=device)
+        self._num_excluded = torch.zeros((), dtype=torch.int64, device=device)
+
+    @property
+    def num_excluded(self) -> int:
+        """How many votes (frames of windows) were left out because they were not finite."""
+        return int(self._num_excluded)
+
+    def add(self, logits: Tensor, starts: Tensor) -> None:
+        """Add the votes of W windows.
+
+        Args:
+            logits: (W, window, C), any floating type; not modified.
+            starts: int64 (W,), the frame at which each window starts.
+
+        Raises:
+            ValueError: If the shapes do not fit.
+        """
+        expected = (len(starts), len(self._window_weights), self._sums.shape[1])
+        if starts.ndim != 1 or logits.shape != expected:
+            raise ValueError(
+                f"expected starts (W,) and logits (W, window, C) = {expected}; "
+                f"got starts {tuple(starts.shape)} and logits {tuple(logits.shape)}"
+            )
+        device = self._sums.device
+        logits = logits.detach().to(device)
+        frames = starts.to(device)[:, None] + torch.arange(expected[1], device=device)
+        inside = (frames >= 0) & (frames < self.num_frames)
+        # The largest magnitude is NaN or infinite if any is: several times faster than isfinite().all(-1).
+        finite = logits.abs().amax(-1).isfinite()
+        self._num_excluded += (inside & ~finite).sum()
+
+        votes = logits.softmax(-1, dtype=torch.float32) if self.average == "probability" else logits.float()
+        rows = torch.where(inside & finite, frames, self.num_frames).flatten()
+        self._sums.index_add_(0, rows, (votes * self._window_weights[:, None]).flatten(0, 1))
+        self._weights.index_add_(0, rows, self._window_weights.repeat(len(starts)))
+
+    def finish(self) -> tuple[Tensor, Tensor]:
+        """Scores of the video so far.
+
+        Returns:
+            ``(scores, covered)``: float32 (N, C), probabilities, zeros where no window had a vote; bool (N,),
+            False there.
+
+        Warns:
+            UserWarning: If votes were left out because they were not finite, with their number.
+        """
+        if self.num_excluded:
+            warnings.warn(
+                f"{self.num_excluded} votes (frames of windows) were left out: their logits are not finite",
+                stacklevel=2,
+            )
+        sums, weights = self._sums[:-1], self._weights[:-1]
+        covered = weights > 0
+        scores = sums / torch.where(covered, weights, 1.0)[:, None]
+        if self.average == "logits":
+            scores = scores.softmax(-1)
+        return scores * covered[:, None], covered
