@@ -1,0 +1,198 @@
+"""What a test run says: one table, its figures as JSON, and a picture of the confusions."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple, cast
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, distributed
+from torchmetrics.functional.classification import multiclass_confusion_matrix
+from torchmetrics.utilities.plot import plot_confusion_matrix
+
+from abaw.callbacks.results import VideoScores, VideoScoresConsumer
+from abaw.errors import InputError
+from abaw.labels import IGNORE_INDEX
+from abaw.metrics import bootstrap_interval, scores_from_confusion
+from abaw.postprocess.files import replacing
+
+_CONDITIONS: Final = ("audio+video", "video only", "audio only")
+
+
+class _Counted(NamedTuple):
+    """One video under one condition: int64 (C, C), and the annotated frames that no window covered."""
+
+    confusion: Tensor
+    left_out: int
+
+
+class TestReport(Callback, VideoScoresConsumer):
+    """Tells how good the model is on the test videos, with both modalities and with each alone.
+
+    Prints one table: macro-F1 with a 95 % bootstrap interval over videos, accuracy and per-class F1, a row
+    for each condition that was scored and one for always answering the most frequent class. That class is the
+    training labels' if the data module has ``class_counts`` (a tensor (C,)), else the evaluated frames'.
+    Annotated frames that no window covered are left out, and counted below the table.
+
+    Beside it, ``test.json`` holds all figures and confusion matrices (rows are the annotated classes), and
+    ``confusion_matrix.png`` the first condition's matrix, each row divided by its sum. Every video counts
+    once for any number of ranks. After a ``fast_dev_run`` nothing is written.
+
+    Args:
+        output_dir: Where the two files go; ``None`` means ``test`` in the trainer's ``default_root_dir``.
+    """
+
+    __test__ = False  # Nothing for pytest to collect, whatever the name looks like.
+
+    def __init__(self, output_dir: str | Path | None = None) -> None:
+        self.output_dir = output_dir
+        self._counted: dict[tuple[str, str], _Counted] = {}
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Forget an earlier run."""
+        self._counted = {}
+
+    def on_video_scored(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, result: VideoScores
+    ) -> None:
+        """Count one video's confusions under one condition."""
+        if not trainer.testing:
+            return
+        annotated = result.target != IGNORE_INDEX
+        confusion = multiclass_confusion_matrix(
+            result.scores.argmax(-1),
+            result.target.masked_fill(~result.covered, IGNORE_INDEX),
+            num_classes=result.scores.shape[1],
+            ignore_index=IGNORE_INDEX,
+        )
+        left_out = int((annotated & ~result.covered).sum())
+        self._counted[result.condition, result.video_id] = _Counted(confusion, left_out)
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Gather over ranks; print and write on the first.
+
+        Not at the epoch's end: then, inference may still have a last video to hand over.
+
+        Raises:
+            InputError: If no annotated frame was scored.
+        """
+        class_names = list(cast(Sequence[str], pl_module.class_names))
+        class_counts = getattr(getattr(trainer, "datamodule", None), "class_counts", None)
+        # On every rank, so that all of them stop where there is nothing to report.
+        report = _summarise(_gather(self._counted), class_names, class_counts)
+        if trainer.fast_dev_run or not trainer.is_global_zero:  # type: ignore[attr-defined]
+            return
+
+        folder = Path(self.output_dir or Path(trainer.default_root_dir) / "test")
+        with replacing(folder / "test.json") as temporary:
+            temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        with replacing(folder / "confusion_matrix.png") as temporary:
+            _draw(report).savefig(temporary, format="png", dpi=150)
+
+        console = Console()
+        if not console.is_terminal:
+            console.width = max(console.width, 120)  # A log has no edge: keep the names of the classes whole.
+        console.print(_table(report))
+        console.print(f"All figures: {folder}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _gather(mine: dict[tuple[str, str], _Counted]) -> dict[tuple[str, str], _Counted]:
+    """What all ranks counted, by condition and video: a video that two ranks scored counts once."""
+    parts = [mine]
+    if distributed.is_available() and distributed.is_initialized():
+        parts = [{} for _ in range(distributed.get_world_size())]
+        distributed.all_gather_object(parts, mine)
+    return {key: counted for part in parts for key, counted in part.items()}
+
+
+def _summarise(
+    counted: dict[tuple[str, str], _Counted], class_names: list[str], class_counts: Tensor | None
+) -> dict[str, Any]:
+    """The contents of ``test.json``."""
+    results: dict[str, Any] = {}
+    first: Tensor | None = None
+    for condition in _CONDITIONS:
+        # By name: the bootstrap draws videos by number, and ranks finish in any order.
+        videos = [counted[key] for key in sorted(counted) if key[0] == condition]
+        if videos:
+            confusions = torch.stack([video.confusion for video in videos])
+            first = confusions if first is None else first
+            results[condition] = _figures(confusions, class_names)
+            results[condition]["frames_left_out"] = sum(video.left_out for video in videos)
+    if first is None or not first.any():
+        raise InputError("no annotated frame was scored: test on videos that have annotations")
+
+    frequency = first.sum((0, 2)) if class_counts is None else class_counts
+    majority = int(frequency.argmax())
+    always = torch.zeros_like(first)
+    always[:, :, majority] = first.sum(-1)
+    results["majority"] = _figures(always, class_names)
+    return {
+        "class_names": class_names,
+        "videos": len(first),
+        "majority_class": class_names[majority],
+        "majority_of": "evaluated frames" if class_counts is None else "training labels",
+        "results": results,
+    }
+
+
+def _figures(confusions: Tensor, class_names: list[str]) -> dict[str, Any]:
+    total = confusions.sum(0)
+    macro_f1, accuracy, per_class_f1 = scores_from_confusion(total.double())
+    return {
+        "f1": float(macro_f1),
+        "f1_interval": bootstrap_interval(confusions),
+        "accuracy": float(accuracy),
+        "f1_per_class": dict(zip(class_names, per_class_f1.tolist(), strict=True)),
+        "frames": int(total.sum()),
+        "confusion_matrix": total.tolist(),
+    }
+
+
+def _table(report: dict[str, Any]) -> Table:
+    results = report["results"]
+    caption = (
+        f"95 % interval: bootstrap over {report['videos']} videos. "
+        f"Majority: always {report['majority_class']}, the most frequent of the {report['majority_of']}."
+    )
+    for condition, figures in results.items():
+        if figures.get("frames_left_out"):
+            caption += (
+                f" {condition}: {figures['frames_left_out']} annotated frames left out, seen by no window."
+            )
+    table = Table(caption=caption, caption_justify="left")
+    table.add_column("", no_wrap=True)
+    # Numbers are never cut: where the terminal is narrow, the headings are folded.
+    table.add_column("macro-F1", justify="right", min_width=5, overflow="fold")
+    table.add_column("95 % interval", justify="right", min_width=11, overflow="fold")
+    table.add_column("accuracy", justify="right", min_width=5, overflow="fold")
+    for name in report["class_names"]:
+        table.add_column(name, justify="right", min_width=4, overflow="fold")
+    for condition, figures in results.items():
+        low, high = figures["f1_interval"]
+        table.add_row(
+            condition,
+            f"{figures['f1']:.3f}",
+            f"{low:.3f}–{high:.3f}",
+            f"{figures['accuracy']:.3f}",
+            *(f"{f1:.2f}" for f1 in figures["f1_per_class"].values()),
+        )
+    return table
+
+
+def _draw(report: dict[str, Any]) -> Figure:
+    """Confusion matrix of the first condition, without pyplot: no window system is asked for."""
+    condition, figures = next(iter(report["results"].items()))
+    confusion = torch.tensor(figures["confusion_matrix"])
+    side = 2 + len(confusion) * 0.9
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axes = figure.subplots()
+    shares = confusion / confusion.sum(-1, keepdim=True).clamp(min=1)
+    plot_confusion_matrix(shares, ax=axes, labels=report["class_names"], cmap="Blues")
+    axes.set_title(f"{condition}: macro-F1 {figures['f1']:.3f}, {figures['frames']} frames")
+    return figure
