@@ -4,8 +4,10 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
+from abaw.recorded import Recorded
 
-class VisualEncoder(nn.Module, ABC):
+
+class VisualEncoder(Recorded, nn.Module, ABC):
     """Turns face crops into one feature vector a frame.
 
     Attributes:
@@ -27,7 +29,7 @@ class VisualEncoder(nn.Module, ABC):
         """
 
 
-class AudioEncoder(nn.Module, ABC):
+class AudioEncoder(Recorded, nn.Module, ABC):
     """Turns sound into one feature vector a frame.
 
     Attributes:
