@@ -4,13 +4,15 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
+from abaw.recorded import Recorded
 
-class FusionHead(nn.Module, ABC):
+
+class FusionHead(Recorded, nn.Module, ABC):
     """Fuses visual and audio features into logits; the class to subclass for a head of one's own.
 
-    A subclass takes ``visual_dim``, ``audio_dim`` and ``num_classes`` first: the command line fills them in from
-    the encoders and the corpus. ``abaw`` relies on two promises: logits are finite for every mask, all-absent
-    included, and the logits of real frames don't change with the padding.
+    A subclass takes ``visual_dim``, ``audio_dim`` and ``num_classes`` first: the command line fills them in
+    from the encoders and the corpus. ``abaw`` relies on two promises: logits are finite for every mask,
+    all-absent included, and the logits of real frames don't change with the padding.
     """
 
     @abstractmethod

@@ -1,0 +1,162 @@
+"""Cross-attention that survives an empty context."""
+
+from typing import Literal, overload
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class SafeCrossAttention(nn.Module):
+    """Multi-head cross-attention whose context may be missing, in part or as a whole.
+
+    For each sample on its own:
+
+    1. a context with at least one present token is attended to under its mask;
+    2. a context with none is replaced by the query sequence under the query's mask, so that cross-attention
+       becomes self-attention with the same projections;
+    3. if that is empty too, the result is zero.
+
+    Absent query positions return zeros. Whatever lies at absent places, NaN and infinity included, changes
+    neither the result nor any gradient, and no gradient is NaN or infinite because something is missing. The
+    forward neither branches on data or lengths nor waits for the device: it is one static graph for
+    ``torch.compile(fullgraph=True)`` and for ``torch.export`` with dynamic batch and lengths.
+
+    Attention itself is :func:`torch.nn.functional.scaled_dot_product_attention` (Vaswani et al. 2017, eq. 1)
+    with a boolean mask broadcast over heads and queries. On CUDA the memory-efficient and cuDNN backends
+    serve it (PyTorch's flash backend takes no mask), on the CPU its flash kernel; elsewhere the plain formula
+    does. The fallback to the query follows the idea of arXiv 2603.08034, which publishes no equations: the
+    rules above are this library's own.
+
+    Args:
+        dim: D, the size of a token of query, context and result.
+        num_heads: Number of heads; divides ``dim``.
+        dropout: Probability of dropping an attention weight while training.
+
+    Raises:
+        ValueError: If ``num_heads`` does not divide ``dim``, or ``dropout`` is outside [0, 1).
+
+    >>> attention = SafeCrossAttention(dim=8, num_heads=2)
+    >>> faces, voices = torch.randn(1, 5, 8), torch.full((1, 3, 8), torch.nan)
+    >>> nobody_speaks = torch.zeros(1, 3, dtype=torch.bool)
+    >>> safe = attention(faces, voices, context_mask=nobody_speaks)
+    >>> torch.equal(safe, attention(faces, faces))
+    True
+    """
+
+    def __init__(self, dim: int, num_heads: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        if num_heads < 1 or dim < 1 or dim % num_heads:
+            raise ValueError(f"num_heads must divide dim, got dim={dim} and num_heads={num_heads}")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1), got {dropout}")
+        self.dim = dim
+        self.num_heads = num_heads
+        self.dropout = dropout
+        self.query_proj = nn.Linear(dim, dim)
+        self.key_value_proj = nn.Linear(dim, 2 * dim)
+        self.out_proj = nn.Linear(dim, dim)
+
+    @overload
+    def forward(
+        self,
+        query: Tensor,
+        context: Tensor,
+        query_mask: Tensor | None = ...,
+        context_mask: Tensor | None = ...,
+        need_weights: Literal[False] = ...,
+    ) -> Tensor: ...
+
+    @overload
+    def forward(
+        self,
+        query: Tensor,
+        context: Tensor,
+        query_mask: Tensor | None = ...,
+        context_mask: Tensor | None = ...,
+        *,
+        need_weights: Literal[True],
+    ) -> tuple[Tensor, Tensor]: ...
+
+    def forward(
+        self,
+        query: Tensor,
+        context: Tensor,
+        query_mask: Tensor | None = None,
+        context_mask: Tensor | None = None,
+        need_weights: bool = False,
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Attend from ``query`` to ``context``, or to ``query`` where a sample has no context.
+
+        Args:
+            query: (B, Tq, D).
+            context: (B, Tk, D).
+            query_mask: bool (B, Tq), True where a token is present; ``None`` means everywhere.
+            context_mask: bool (B, Tk), True where a token is present; ``None`` means everywhere.
+            need_weights: Return the attention maps too, for plots. They are computed beside the result,
+                without dropout, and cost (B, heads, Tq, max(Tq, Tk)) of memory.
+
+        Returns:
+            (B, Tq, D); with ``need_weights`` also float (B, heads, Tq, max(Tq, Tk)): each present query's row
+            sums to 1 over the tokens of the context, or of the query where there was no context; other rows
+            are zeros.
+
+        Raises:
+            ValueError: If the shapes do not fit each other or ``dim``, or a mask is not bool.
+        """
+        query_mask = self._checked_mask("query", query, query_mask)
+        context_mask = self._checked_mask("context", context, context_mask)
+        if query.shape[0] != context.shape[0]:
+            raise ValueError(f"query has {query.shape[0]} samples, context {context.shape[0]}")
+
+        # Zeroed before any projection: 0 · NaN would bring back what the masks leave out.
+        query = torch.where(query_mask[..., None], query, 0)
+        source, source_mask = self._choose_source(query, context, query_mask, context_mask)
+
+        q = rearrange(self.query_proj(query), "b t (h d) -> b h t d", h=self.num_heads)
+        k, v = rearrange(self.key_value_proj(source), "b t (kv h d) -> kv b h t d", kv=2, h=self.num_heads)
+        # A row without any key is NaN after the softmax. Only samples with nothing at all have such rows: let
+        # them look at their zeros, the result is set to zero below.
+        attend = (source_mask | ~source_mask.any(dim=1, keepdim=True))[:, None, None, :]
+        heads = F.scaled_dot_product_attention(
+            q, k, v, attn_mask=attend, dropout_p=self.dropout if self.training else 0.0
+        )
+        result = self.out_proj(rearrange(heads, "b h t d -> b t (h d)"))
+        result = torch.where(query_mask[..., None], result, 0)
+        if not need_weights:
+            return result
+        wide = torch.promote_types(q.dtype, torch.float32)
+        scores = q.to(wide) @ k.to(wide).transpose(-2, -1) / q.shape[-1] ** 0.5
+        weights = scores.masked_fill(~attend, -torch.inf).softmax(dim=-1)
+        return result, torch.where(query_mask[:, None, :, None], weights, 0)
+
+    @staticmethod
+    def _choose_source(
+        query: Tensor, context: Tensor, query_mask: Tensor, context_mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """What each sample attends to, (B, max(Tq, Tk), D), and its mask; ``query`` is zero where absent."""
+        # Both are padded to the longer without asking which that is: one graph serves every pair of lengths.
+        # A sum, not max(Tq, Tk): from that torch.export would conclude that the longer is never 1.
+        missing_query: int = torch.sym_max(context.shape[1] - query.shape[1], 0)  # type: ignore[assignment]
+        missing_context = query.shape[1] + missing_query - context.shape[1]
+        query, query_mask = F.pad(query, (0, 0, 0, missing_query)), F.pad(query_mask, (0, missing_query))
+        context = F.pad(context, (0, 0, 0, missing_context))
+        context_mask = F.pad(context_mask, (0, missing_context))
+
+        has_context = context_mask.any(dim=1, keepdim=True)
+        fallback = torch.where(has_context[..., None], 0, query)
+        source = torch.where(context_mask[..., None], context, fallback)
+        return source, torch.where(has_context, context_mask, query_mask)
+
+    def _checked_mask(self, name: str, tokens: Tensor, mask: Tensor | None) -> Tensor:
+        if tokens.ndim != 3 or tokens.shape[-1] != self.dim:
+            raise ValueError(f"{name} must be (batch, time, {self.dim}), got {tuple(tokens.shape)}")
+        if mask is None:
+            return tokens.new_ones(tokens.shape[:2], dtype=torch.bool)
+        if mask.dtype != torch.bool or mask.shape != tokens.shape[:2]:
+            raise ValueError(
+                f"{name}_mask must be bool {tuple(tokens.shape[:2])} with True where a token is present, "
+                f"got {mask.dtype} {tuple(mask.shape)}"
+            )
+        return mask

@@ -1,0 +1,50 @@
+"""The simplest head: one frame's features side by side."""
+
+import torch
+from torch import Tensor, nn
+
+from abaw.fusion.base import FusionHead
+
+
+class ConcatFusion(FusionHead):
+    """Concatenates both features of a frame, zeros for what is absent, and two flags saying what is present.
+
+    A network with one hidden layer scores each frame on its own. The baseline that a temporal head must beat.
+
+    Args:
+        visual_dim: Dv, the size of visual features.
+        audio_dim: Da, the size of audio features.
+        num_classes: C.
+        hidden: Size of the hidden layer.
+        dropout: Dropout of the hidden layer.
+    """
+
+    def __init__(
+        self, visual_dim: int, audio_dim: int, num_classes: int, hidden: int = 256, dropout: float = 0.1
+    ) -> None:
+        super().__init__()
+        self.classifier = nn.Sequential(
+            nn.Linear(visual_dim + audio_dim + 2, hidden),
+            nn.LayerNorm(hidden),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(hidden, num_classes),
+        )
+
+    def forward(
+        self,
+        visual: Tensor,
+        audio: Tensor,
+        video_mask: Tensor,
+        audio_mask: Tensor,
+        time: Tensor | None = None,
+        frame_mask: Tensor | None = None,
+    ) -> Tensor:
+        """Score every frame; see :meth:`FusionHead.forward`. ``time`` is not used."""
+        if frame_mask is not None:
+            video_mask, audio_mask = video_mask & frame_mask, audio_mask & frame_mask
+        present = torch.stack([video_mask, audio_mask], dim=-1)
+        visual = torch.where(video_mask[..., None], visual, 0)
+        audio = torch.where(audio_mask[..., None], audio, 0)
+        logits: Tensor = self.classifier(torch.cat([visual, audio, present.to(visual.dtype)], dim=-1))
+        return logits

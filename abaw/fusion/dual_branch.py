@@ -1,0 +1,145 @@
+"""The head of the method: a temporal transformer per modality, fused by safe cross-attention."""
+
+import torch
+from torch import Tensor, nn
+
+from abaw.fusion.base import FusionHead
+from abaw.fusion.layer import SafeTransformerLayer
+from abaw.fusion.position import sinusoidal_position, time_in_window
+
+
+class DualBranchTransformer(FusionHead):
+    r"""Two temporal transformers, safe cross-attention both ways, and a gate that knows what is present.
+
+    ::
+
+        visual -> project + position -> layers -> cross-attention to audio  \
+                                                                             gate -> fused layers -> logits
+        audio  -> project + position -> layers -> cross-attention to visual /
+
+    Each branch attends over the frames where its modality is present. The gate mixes, frame by frame, the
+    streams that are present there; a real frame where neither is present gets a learned token, and the fused
+    layers fill it in from its neighbours. After arXiv 2603.08034, which publishes neither the equations of
+    its fusion nor the gate: sizes, gate and token are this library's own.
+
+    Args:
+        visual_dim: Dv, the size of visual features.
+        audio_dim: Da, the size of audio features.
+        num_classes: C.
+        dim: Width of the transformers; even, and divisible by ``num_heads``.
+        num_heads: Attention heads in every layer.
+        num_layers: Temporal layers of each branch.
+        fused_layers: Temporal layers after the gate.
+        dropout: Dropout in every layer.
+
+    Raises:
+        ValueError: If ``dim`` is odd or ``num_heads`` does not divide it.
+    """
+
+    def __init__(
+        self,
+        visual_dim: int,
+        audio_dim: int,
+        num_classes: int,
+        dim: int = 128,
+        num_heads: int = 4,
+        num_layers: int = 1,
+        fused_layers: int = 1,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        if dim % 2:
+            raise ValueError(f"dim must be even, for half sines and half cosines of the position; got {dim}")
+        self.dim = dim
+        self.visual_branch = _Branch(visual_dim, dim, num_heads, num_layers, dropout)
+        self.audio_branch = _Branch(audio_dim, dim, num_heads, num_layers, dropout)
+        self.visual_cross = SafeTransformerLayer(dim, num_heads, dropout)
+        self.audio_cross = SafeTransformerLayer(dim, num_heads, dropout)
+        self.gate = PresenceGate(dim)
+        self.nothing_token = nn.Parameter(0.02 * torch.randn(dim))
+        self.fused = nn.ModuleList(SafeTransformerLayer(dim, num_heads, dropout) for _ in range(fused_layers))
+        self.classifier = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, num_classes))
+
+    def forward(
+        self,
+        visual: Tensor,
+        audio: Tensor,
+        video_mask: Tensor,
+        audio_mask: Tensor,
+        time: Tensor | None = None,
+        frame_mask: Tensor | None = None,
+    ) -> Tensor:
+        """Score every frame; see :meth:`FusionHead.forward`.
+
+        ``time`` counts from the window's first real frame; without it, frames are 1/30 s apart.
+        """
+        if frame_mask is None:
+            frame_mask = torch.ones_like(video_mask)
+        video_mask, audio_mask = video_mask & frame_mask, audio_mask & frame_mask
+        position = sinusoidal_position(time_in_window(time, frame_mask), self.dim)
+
+        seen = self.visual_branch(visual, video_mask, position)
+        heard = self.audio_branch(audio, audio_mask, position)
+        seen, heard = (
+            self.visual_cross(seen, video_mask, heard, audio_mask),
+            self.audio_cross(heard, audio_mask, seen, video_mask),
+        )
+        fused = self.gate(torch.stack([seen, heard], dim=2), torch.stack([video_mask, audio_mask], dim=2))
+
+        # The position again: the learned token has none.
+        nothing = self.nothing_token.to(fused.dtype) + position.to(fused.dtype)
+        fused = torch.where((video_mask | audio_mask)[..., None], fused, nothing)
+        for layer in self.fused:
+            fused = layer(fused, frame_mask)
+        logits: Tensor = self.classifier(fused)
+        return logits
+
+
+class PresenceGate(nn.Module):
+    """Mixes the streams that are present at a frame, with weights that all of them decide.
+
+    Args:
+        dim: D, the size of a stream's token.
+        num_streams: M.
+    """
+
+    def __init__(self, dim: int, num_streams: int = 2) -> None:
+        super().__init__()
+        self.score = nn.Linear(num_streams * dim, num_streams)
+
+    def forward(self, streams: Tensor, present: Tensor) -> Tensor:
+        """Weighted mean over the streams that are present; zeros where none is.
+
+        Args:
+            streams: (B, T, M, D), finite.
+            present: bool (B, T, M).
+
+        Returns:
+            (B, T, D).
+        """
+        streams = torch.where(present[..., None], streams, 0)
+        scores = self.score(streams.flatten(2))
+        # Where nothing is present every stream is allowed, and is zero: a softmax over nothing would be NaN.
+        allowed = present | ~present.any(dim=-1, keepdim=True)
+        weights = scores.masked_fill(~allowed, -torch.inf).softmax(dim=-1)
+        mixed: Tensor = (weights[..., None] * streams).sum(dim=2)
+        return mixed
+
+
+class _Branch(nn.Module):
+    """One modality's features to tokens that know their time and their neighbours."""
+
+    def __init__(self, features: int, dim: int, num_heads: int, num_layers: int, dropout: float) -> None:
+        super().__init__()
+        # Normalised after the projection: encoders differ in scale by orders of magnitude, positions do not.
+        self.project = nn.Sequential(nn.Linear(features, dim), nn.LayerNorm(dim))
+        self.layers = nn.ModuleList(SafeTransformerLayer(dim, num_heads, dropout) for _ in range(num_layers))
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, features: Tensor, mask: Tensor, position: Tensor) -> Tensor:
+        x = self.project(torch.where(mask[..., None], features, 0))
+        x = x + position.to(x.dtype)
+        for layer in self.layers:
+            x = layer(x, mask)
+        normed: Tensor = self.norm(x)
+        return normed
