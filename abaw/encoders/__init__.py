@@ -1,0 +1,23 @@
+"""Encoders: face crops and sound in, one feature vector a frame out.
+
+``import abaw.encoders`` stays cheap: transformers is imported when an encoder that needs it is built.
+"""
+
+from abaw.encoders.base import AudioEncoder, VisualEncoder
+from abaw.encoders.conv import ConvVisualEncoder
+from abaw.encoders.frames import FrameEncoder
+from abaw.encoders.hf_audio import HFAudioEncoder
+from abaw.encoders.hf_visual import HFVisualEncoder
+from abaw.encoders.logmel import LogMelEncoder
+from abaw.encoders.sound import SoundEncoder
+
+__all__ = [
+    "AudioEncoder",
+    "ConvVisualEncoder",
+    "FrameEncoder",
+    "HFAudioEncoder",
+    "HFVisualEncoder",
+    "LogMelEncoder",
+    "SoundEncoder",
+    "VisualEncoder",
+]

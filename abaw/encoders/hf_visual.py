@@ -1,0 +1,108 @@
+"""Pretrained visual encoders: BEiT and every other image network of transformers."""
+
+import math
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from abaw.encoders.frames import FrameEncoder
+from abaw.encoders.hf_loading import Backbone, DType, load_config, load_model, load_preprocessor
+from abaw.errors import InputError
+
+
+class HFVisualEncoder(FrameEncoder):
+    """An image network of transformers, such as BEiT (Bao et al. 2021, arXiv 2106.08254), one crop at a time.
+
+    Crops are resized on the device (bicubic, antialiased) to the network's square input, and normalised as
+    the checkpoint's ``preprocessor_config.json`` says; where there is none, with mean and deviation 0.5, as
+    BEiT's. The pooled output passes a layer norm without parameters: masked-image checkpoints such as BEiT's
+    keep their last norm outside of the network, whose raw output has any scale.
+
+    Args:
+        model_name: a name on the hub or a local folder.
+        freeze: keep the network as it is: no gradients, evaluation mode always.
+        pretrained: load the checkpoint's weights; else they are random.
+        config_overrides: entries of transformers' configuration to change. With ``pretrained=False`` and a
+            ``model_type`` among them, ``model_name`` is not looked at and no file is needed.
+        pooling: ``"mean"`` of the patch tokens or the ``"cls"`` token. Maps of convolutional networks are
+            averaged over their places, whichever is said.
+        micro_batch: how many frames go through the network at once.
+        dtype: what the weights are kept in; the half types are for frozen networks.
+
+    Raises:
+        InputError: the network cannot be loaded, or an override is not one of its entries.
+
+    Example:
+        >>> tiny = {"model_type": "beit", "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2,
+        ...         "intermediate_size": 8, "image_size": 32}
+        >>> encoder = HFVisualEncoder(pretrained=False, config_overrides=tiny)
+        >>> video = torch.zeros(1, 2, 3, 112, 112, dtype=torch.uint8)
+        >>> encoder(video, torch.tensor([[True, False]])).shape
+        torch.Size([1, 2, 8])
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        model_name: str = "microsoft/beit-large-patch16-224-pt22k",
+        freeze: bool = True,
+        pretrained: bool = True,
+        config_overrides: dict[str, Any] | None = None,
+        pooling: Literal["mean", "cls"] = "mean",
+        micro_batch: int = 32,
+        dtype: DType = "float32",
+    ) -> None:
+        config = load_config(model_name, pretrained, config_overrides)
+        config = getattr(config, "vision_config", config)  # of two towers, such as CLIP's, the one that sees
+        processor = load_preprocessor(model_name, pretrained, config_overrides, "image")
+        sizes = getattr(config, "hidden_sizes", None) or [getattr(config, "hidden_size", None)]
+        if sizes[-1] is None:
+            raise InputError(
+                f"a {config.model_type} network does not say how large its features are: "
+                "set model_name to one with hidden_size or hidden_sizes in its config.json"
+            )
+        super().__init__(out_features=sizes[-1], micro_batch=micro_batch)
+        self.pooling = pooling
+        self.image_size = _image_size(config, processor)
+        model = load_model(model_name, config, pretrained, dtype)
+        self.backbone = Backbone(model, freeze, example=torch.zeros(1, 3, self.image_size, self.image_size))
+        mean, std = processor.get("image_mean", 0.5), processor.get("image_std", 0.5)
+        if not processor.get("do_normalize", True):
+            mean, std = 0.0, 1.0
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
+
+    def encode_frames(self, frames: Tensor) -> Tensor:
+        """Encode crops of any size, uint8 (M, 3, H, W), into (M, D).
+
+        Raises:
+            ValueError: ``pooling`` is ``"cls"`` and the network has no such token.
+        """
+        pixels = frames.float()
+        size = (self.image_size, self.image_size)
+        if pixels.shape[-2:] != size:
+            pixels = F.interpolate(pixels, size, mode="bicubic", antialias=True).clamp(0, 255)
+        pixels = (pixels / 255 - self.mean) / self.std
+        return F.layer_norm(self._pool(self.backbone(pixels)).float(), (self.out_features,))
+
+    def _pool(self, hidden: Tensor) -> Tensor:
+        if hidden.ndim == 4:
+            return hidden.mean(dim=(2, 3))
+        # The input is square: what the largest square leaves over is tokens that are no patch and come first.
+        extra = hidden.shape[1] - math.isqrt(hidden.shape[1]) ** 2
+        if self.pooling == "mean":
+            return hidden[:, extra:].mean(dim=1)
+        if not extra:
+            raise ValueError('this network has no cls token: use pooling="mean"')
+        return hidden[:, 0]
+
+
+def _image_size(config: Any, processor: dict[str, Any]) -> int:
+    size = getattr(config, "image_size", None) or processor.get("crop_size") or processor.get("size") or 224
+    if isinstance(size, dict):
+        size = list(size.values())
+    return int(max(size)) if isinstance(size, list | tuple) else int(size)
