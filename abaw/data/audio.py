@@ -1,0 +1,211 @@
+"""The sound of raw videos: decoded once to 16 kHz mono, kept in a file, read by memory-mapped slices.
+
+Everything is on the container's own clock: pictures and sound keep the distance that the file gives them, a
+late start or a hole in the track included.
+"""
+
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from abaw.data.video import picture_time, unreadable
+from abaw.errors import InputError
+
+SAMPLE_RATE: Final = 16_000
+"""Samples a second of every sound in this library."""
+
+_VERSION: Final = "1"
+# Timestamps are rounded to the container's clock and jitter by some milliseconds; a hole is larger.
+_LARGEST_JITTER: Final = 0.02
+
+
+@dataclass(frozen=True, eq=False)
+class SoundTrack:
+    """The sound of one raw video, on disk, and when its pictures are shown.
+
+    Attributes:
+        path: The cache file that holds the samples.
+        start: Seconds on the container's clock; sample j is at ``start + j / SAMPLE_RATE``.
+        spans: int64 (K, 2), first sample and the one after the last of each stretch that the track covers; K
+            is 1 for a track without holes and 0 for no track.
+        picture_times: float64 (N,), seconds on the container's clock, ascending.
+    """
+
+    path: Path
+    start: float
+    spans: NDArray[np.int64]
+    picture_times: NDArray[np.float64]
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether there is no sound at all: the file has no track."""
+        return len(self.spans) == 0
+
+    def covers(self, times: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Whether the track covers these moments, bool (T,); ``times`` is float64 (T,), seconds."""
+        samples = (times - self.start) * SAMPLE_RATE
+        inside = (self.spans[:, :1] <= samples) & (samples < self.spans[:, 1:])
+        return np.asarray(inside.any(axis=0))
+
+    def read(self, first: int, count: int) -> NDArray[np.int16]:
+        """Read ``count`` samples from ``first`` on, int16 (count,), zeros where the track has nothing."""
+        clip = np.zeros(count, dtype=np.int16)
+        begin, end = max(first, 0), min(first + count, int(self.spans.max(initial=0)))
+        if begin < end:
+            with safe_open(self.path, framework="numpy") as file:
+                clip[begin - first : end - first] = file.get_slice("samples")[begin:end]
+        return clip
+
+
+def open_sound(source: Path, cache: Path) -> SoundTrack | None:
+    """Open a cache file; None if it is missing, broken, or not of ``source`` as it is now.
+
+    Args:
+        source: The raw video.
+        cache: The file that `cache_sound` wrote.
+    """
+    try:
+        with safe_open(cache, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            if any(metadata.get(key) != value for key, value in _fingerprint(source).items()):
+                return None
+            return SoundTrack(
+                cache, float(metadata["start"]), file.get_tensor("spans"), file.get_tensor("picture_times")
+            )
+    except (OSError, SafetensorError, KeyError):
+        return None
+
+
+def cache_sound(source: Path, cache: Path) -> SoundTrack:
+    """Decode the sound and the timestamps of a raw video into a cache file.
+
+    Args:
+        source: The raw video.
+        cache: The safetensors file to write, by a temporary name in the same folder.
+
+    Raises:
+        InputError: The video can't be read or holds no picture.
+    """
+    metadata = _fingerprint(source)
+    sound, picture_times = _decode(source)
+    samples = np.concatenate(sound.chunks) if sound.chunks else np.zeros(0, np.int16)
+    spans = np.array(sound.spans, dtype=np.int64).reshape(-1, 2)
+    temporary = cache.with_name(f"{cache.name}.{os.getpid()}.tmp")
+    try:
+        save_file(
+            {"samples": samples, "spans": spans, "picture_times": picture_times},
+            temporary,
+            metadata | {"start": repr(sound.start)},
+        )
+        os.replace(temporary, cache)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return SoundTrack(cache, sound.start, spans, picture_times)
+
+
+def _fingerprint(source: Path) -> dict[str, str]:
+    stat = source.stat()
+    return {
+        "version": _VERSION,
+        "source": source.name,
+        "size": str(stat.st_size),
+        "mtime_ns": str(stat.st_mtime_ns),
+    }
+
+
+def _resampler() -> av.AudioResampler:
+    return av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
+
+
+class _Sound:
+    """Collects decoded sound frames at the places that their timestamps give them."""
+
+    def __init__(self) -> None:
+        self.chunks: list[NDArray[np.int16]] = []
+        self.spans: list[list[int]] = []
+        self.start = 0.0
+        self._resampler = _resampler()
+        self._kind: tuple[str, str, int] | None = None  # what the resampler takes
+        self._expected = 0.0  # when the next frame begins if there is no hole
+        self._overlap = 0  # samples to cut from what comes next
+
+    def add(self, frame: av.AudioFrame) -> None:
+        time = self._expected if frame.time is None else frame.time
+        kind = (frame.format.name, frame.layout.name, frame.sample_rate)
+        if kind != self._kind or abs(time - self._expected) > _LARGEST_JITTER:
+            self._begin(time)
+            self._kind = kind
+        self._expected += frame.samples / frame.sample_rate
+        self._append(self._resampler.resample(frame))
+
+    def finish(self) -> None:
+        if self._kind is not None:
+            self._append(self._resampler.resample(None))
+
+    def _begin(self, time: float) -> None:
+        self.finish()
+        if not self.spans:
+            self.start = time
+        self._resampler = _resampler()
+        self._expected = time
+        end = self.spans[-1][1] if self.spans else 0
+        first = round((time - self.start) * SAMPLE_RATE)
+        self.chunks.append(np.zeros(max(first - end, 0), np.int16))
+        self._overlap = max(end - first, 0)
+        self.spans.append([max(first, end)] * 2)
+
+    def _append(self, frames: list[av.AudioFrame]) -> None:
+        for frame in frames:
+            # Sound whose timestamps go back is cut, so that what follows stays in place.
+            samples = frame.to_ndarray()[0, self._overlap :].astype(np.int16, copy=False)
+            self._overlap -= min(self._overlap, frame.samples)
+            self.chunks.append(samples)
+            self.spans[-1][1] += len(samples)
+
+
+def _decode(source: Path) -> tuple[_Sound, NDArray[np.float64]]:
+    sound = _Sound()
+    times: list[float] = []
+    packets = broken = 0
+    cut_off = False
+    try:
+        with av.open(str(source)) as container:
+            video = container.streams.video[0]
+            declared = video.frames
+            try:
+                for packet in container.demux([video, *container.streams.audio[:1]]):
+                    if packet.stream is video:
+                        packets += packet.dts is not None or packet.size > 0
+                        if (time := picture_time(packet)) is not None:
+                            times.append(time)
+                        continue
+                    try:
+                        frames = packet.decode()
+                    except av.FFmpegError:
+                        broken += 1
+                        continue
+                    for frame in frames:
+                        assert isinstance(frame, av.AudioFrame)
+                        sound.add(frame)
+            except av.FFmpegError:
+                cut_off = True
+    except (av.FFmpegError, IndexError) as error:
+        raise unreadable(source, error) from error
+    sound.finish()
+    if not times:
+        raise InputError(f"{source}: holds no picture; get the file again.")
+    if cut_off or packets < declared or broken:
+        warnings.warn(
+            f"{source}: is damaged: {len(times)} of {declared or 'its'} pictures have a timestamp and "
+            f"{broken} packets of sound can't be decoded; what can be is used.",
+            stacklevel=2,
+        )
+    return sound, np.sort(np.array(times, dtype=np.float64))

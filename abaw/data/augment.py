@@ -1,0 +1,89 @@
+"""Random changes to a training window, one draw for all its frames."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Changes a window's pictures and sound; every frame of a window is changed alike.
+
+    Args:
+        flip: Probability of mirroring left and right.
+        crop: Largest share of the side that is cut off, 0…1; the rest is scaled up again.
+        brightness: Largest relative change of brightness.
+        contrast: Largest relative change of contrast.
+        color: Largest relative change of each colour channel.
+        erase: Probability of covering a rectangle of up to half the side by one colour.
+        gain: Largest change of loudness, dB.
+        noise: Largest standard deviation of white noise added to the sound, full scale being 1.
+    """
+
+    flip: float = 0.5
+    crop: float = 0.15
+    brightness: float = 0.2
+    contrast: float = 0.2
+    color: float = 0.1
+    erase: float = 0.25
+    gain: float = 6.0
+    noise: float = 0.005
+
+    def pictures(self, pictures: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+        """Change the pictures of one window.
+
+        Args:
+            pictures: uint8 (T, H, W, 3), RGB.
+            rng: Where the draw comes from; the number of draws does not depend on T.
+
+        Returns:
+            uint8 (T, H, W, 3), new.
+        """
+        placement = self._draw_placement(pictures.shape[1:3], rng)
+        table = self._draw_table(rng)
+        rectangle, color = self._draw_rectangle(pictures.shape[1:3], rng), rng.integers(0, 256, 3)
+        changed = np.empty_like(pictures)
+        for source, target in zip(pictures, changed, strict=True):
+            cv2.warpAffine(
+                source,
+                placement,
+                source.shape[1::-1],
+                dst=target,
+                flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+                borderMode=cv2.BORDER_REPLICATE,
+            )
+            cv2.LUT(target, table, dst=target)
+        if rng.random() < self.erase:
+            changed[:, rectangle[0], rectangle[1]] = color
+        return changed
+
+    def sound(self, sound: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+        """Change the sound of one window, float32 (S,), by a gain and noise; new, within -1…1."""
+        gain = 10 ** (rng.uniform(-self.gain, self.gain) / 20)
+        deviation = rng.uniform(0, self.noise)
+        noise = rng.standard_normal(sound.shape, dtype=np.float32)
+        return np.clip(sound * np.float32(gain) + noise * np.float32(deviation), -1, 1)
+
+    def _draw_placement(self, size: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
+        """The affine map from a place in the new picture to the one in the old, (2, 3)."""
+        height, width = size
+        scale = 1 - rng.uniform(0, self.crop)
+        left, top = rng.uniform(0, 1 - scale, 2) * (width - 1, height - 1)
+        if rng.random() < self.flip:
+            return np.array([[-scale, 0, left + scale * (width - 1)], [0, scale, top]])
+        return np.array([[scale, 0, left], [0, scale, top]])
+
+    def _draw_table(self, rng: np.random.Generator) -> NDArray[np.uint8]:
+        """What becomes of each value of each channel, (1, 256, 3)."""
+        brightness = 1 + rng.uniform(-self.brightness, self.brightness)
+        contrast = 1 + rng.uniform(-self.contrast, self.contrast)
+        color = 1 + rng.uniform(-self.color, self.color, 3)
+        values = (np.arange(256.0) - 127.5) * contrast + 127.5
+        return np.clip(values[None, :, None] * brightness * color, 0, 255).round().astype(np.uint8)
+
+    def _draw_rectangle(self, size: tuple[int, ...], rng: np.random.Generator) -> tuple[slice, ...]:
+        sides = [int(rng.integers(length // 8, length // 2 + 1)) for length in size]
+        starts = [int(rng.integers(0, length - side + 1)) for length, side in zip(size, sides, strict=True)]
+        return tuple(slice(start, start + side) for start, side in zip(starts, sides, strict=True))

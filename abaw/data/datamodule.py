@@ -1,0 +1,279 @@
+"""Aff-Wild2 for Lightning."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
+
+from abaw.data.annotations import read_class_names
+from abaw.data.audio import SoundTrack
+from abaw.data.augment import Augmentation
+from abaw.data.datasets import ChunkDataset, Loader, WindowDataset
+from abaw.data.layout import RAW_FOLDERS, Split, Video, annotation_files, scan
+from abaw.data.partition import partition
+from abaw.data.recordings import load_recordings
+from abaw.data.samplers import VideoShardSampler, WindowSampler
+from abaw.data.sound_cache import open_sounds
+from abaw.data.windows import Recording, WindowReader, clip_samples, collate
+from abaw.errors import InputError
+
+
+class AffWild2DataModule(pl.LightningDataModule):
+    """Windows of Aff-Wild2 for training, whole videos in chunks for evaluation.
+
+    Works without a Trainer too: ``setup()``, then iterate over ``train_dataloader()``. Batches are described
+    by `abaw.data.Batch`. The test set's labels are not public, so ``test_dataloader`` serves the validation
+    videos; ``predict_dataloader`` serves the test list.
+
+    Args:
+        root: The folder that holds Aff-Wild2, see `abaw.data.layout.scan`.
+        window: T, frames of a training window. A chunk has ``window * frame_step`` frames.
+        stride: Frames of a video for each training window of an epoch; ``window * frame_step`` if not said.
+        batch_size: Windows, or chunks, in a batch.
+        num_workers: Processes that read batches, for each loader; 0 reads in this one.
+        frame_step: Frames from one frame of a training window to the next.
+        image_size: Height and width of the crops.
+        audio_context: Seconds of sound before a window's first frame and after its last.
+        balanced: Whether training windows are drawn by class, see `abaw.data.datasets.WindowDataset`.
+        augmentation: Random changes to training windows, or None.
+        folds: Regroup the annotated videos into this many folds, instead of the official split.
+        fold: The one that is validated on, from 0.
+        template: The submission template, if it isn't in ``root``.
+        cache_dir: Where decoded sound is kept; ``<root>/.abaw_cache`` if not said.
+        allow_missing_audio: Whether raw videos may be missing, or all of them be without sound.
+        seed: Of windows, augmentation and order.
+
+    Raises:
+        InputError: An argument is out of range, or (by the methods) something is wrong with the corpus.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        window: int = 64,
+        stride: int | None = None,
+        batch_size: int = 8,
+        num_workers: int = 2,
+        frame_step: int = 1,
+        image_size: int = 112,
+        audio_context: float = 0.5,
+        balanced: bool = False,
+        augmentation: Augmentation | None = None,
+        folds: int | None = None,
+        fold: int = 0,
+        template: str | Path | None = None,
+        cache_dir: str | Path | None = None,
+        allow_missing_audio: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        _check_at_least(1, window=window, batch_size=batch_size, frame_step=frame_step, image_size=image_size)
+        _check_at_least(1, stride=1 if stride is None else stride)
+        _check_at_least(0, num_workers=num_workers, audio_context=audio_context, seed=seed, fold=fold)
+        _check_at_least(2, folds=2 if folds is None else folds)
+        if fold >= (folds or 1):
+            raise InputError(f"fold must be in 0…{(folds or 1) - 1}, not {fold}.")
+
+        # A checkpoint holds plain types alone.
+        root = str(root)
+        template = template if template is None else str(template)
+        cache_dir = cache_dir if cache_dir is None else str(cache_dir)
+        self.save_hyperparameters(ignore=["augmentation"], logger=False)
+
+        self.root = Path(root)
+        self.window = window
+        self.stride = stride
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.frame_step = frame_step
+        self.image_size = image_size
+        self.audio_context = audio_context
+        self.balanced = balanced
+        self.augmentation = augmentation
+        self.folds = folds
+        self.fold = fold
+        self.template = None if template is None else Path(template)
+        self.cache_dir = self.root / ".abaw_cache" if cache_dir is None else Path(cache_dir)
+        self.allow_missing_audio = allow_missing_audio
+        self.seed = seed
+        self._videos: list[Video] = []
+        self._recordings: list[Recording] = []
+        self._class_names: tuple[str, ...] | None = None
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The C class names, from one annotation's header; needs no ``setup``."""
+        if self._class_names is None:
+            files = annotation_files(self.root)
+            self._class_names = read_class_names((files["train"] + files["validation"])[0])
+        return self._class_names
+
+    @property
+    def num_classes(self) -> int:
+        """C, the number of classes."""
+        return len(self.class_names)
+
+    @property
+    def class_counts(self) -> Tensor:
+        """int64 (C,): the training frames of each class; needs ``setup``."""
+        labels = np.concatenate([recording.target for recording in self._select("train")])
+        return torch.from_numpy(np.bincount(labels[labels >= 0], minlength=self.num_classes))
+
+    def prepare_data(self) -> None:
+        """Decode the sound of the raw videos into the cache."""
+        self._open_sounds(scan(self.root, self.template))
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read all labels and clocks, for every stage at once."""
+        if self._recordings:
+            return
+        videos = scan(self.root, self.template)
+        sounds = self._open_sounds(videos)
+        self._check_sound([video for video in videos if video.annotation], sounds)
+        self._recordings = load_recordings(videos, sounds, self.class_names)
+        self._videos = videos if self.folds is None else self._regroup(videos, self._recordings, self.folds)
+
+    def train_dataloader(self) -> Loader:
+        """Windows of the training videos, at other places in every epoch."""
+        dataset = WindowDataset(
+            self._select("train"),
+            self._reader(),
+            self.window,
+            frame_step=self.frame_step,
+            stride=self.stride,
+            balanced=self.balanced,
+            seed=self.seed,
+        )
+        return self._loader(
+            dataset,
+            sampler=WindowSampler(dataset, seed=self.seed),
+            batch_size=self.batch_size,
+            collate_fn=collate,
+            persistent_workers=self.num_workers > 0,
+        )
+
+    def val_dataloader(self) -> Loader:
+        """The validation videos, whole, in chunks."""
+        return self._chunk_loader("validation")
+
+    def test_dataloader(self) -> Loader:
+        """The validation videos: the test set's labels are not public."""
+        return self._chunk_loader("validation")
+
+    def predict_dataloader(self) -> Loader:
+        """The videos of the test list or the template, whole, in chunks."""
+        missing = [video.video_id for video in self._videos if video.split == "test" and not video.raw]
+        self._check_missing(missing, sum(video.split == "test" for video in self._videos))
+        return self._chunk_loader("test")
+
+    def _chunk_loader(self, split: Split) -> Loader:
+        dataset = ChunkDataset(
+            self._select(split),
+            self._reader(),
+            chunk=self.window * self.frame_step,
+            batch_size=self.batch_size,
+        )
+        return self._loader(dataset, sampler=VideoShardSampler(dataset), batch_size=None)
+
+    def _loader(self, dataset: WindowDataset | ChunkDataset, **arguments: Any) -> Loader:
+        return Loader(
+            dataset,
+            num_workers=self.num_workers,
+            pin_memory=torch.cuda.is_available(),
+            worker_init_fn=_start_worker,
+            **arguments,
+        )
+
+    def _reader(self) -> WindowReader:
+        span = self.window * self.frame_step - 1
+        samples = clip_samples([recording.time for recording in self._recordings], span, self.audio_context)
+        return WindowReader(samples, self.image_size, self.audio_context, self.augmentation)
+
+    def _select(self, split: Split) -> list[Recording]:
+        if not self._recordings:
+            raise RuntimeError("call setup() first")
+        chosen = [
+            recording
+            for video, recording in zip(self._videos, self._recordings, strict=True)
+            if video.split == split
+        ]
+        if not chosen:
+            hint = {
+                "train": "put label files into Train_Set/",
+                "validation": "put label files into Validation_Set/, or set folds",
+                "test": "it needs the list …test_set_release.txt or a template",
+            }
+            raise InputError(f"{self.root}: holds no {split} video; {hint[split]}.")
+        return chosen
+
+    def _open_sounds(self, videos: Sequence[Video]) -> dict[str, SoundTrack]:
+        sources = {video.raw_id: video.raw for video in videos if video.raw is not None}
+        return open_sounds(sources, self.cache_dir, self.num_workers or os.cpu_count() or 1)
+
+    def _check_sound(self, videos: Sequence[Video], sounds: dict[str, SoundTrack]) -> None:
+        self._check_missing([video.video_id for video in videos if not video.raw], len(videos))
+        silent = [video.video_id for video in videos if video.raw and sounds[video.raw_id].is_silent]
+        if len(silent) == len(videos) and not self.allow_missing_audio:
+            raise InputError(
+                f"{self.root}: none of the {len(videos)} annotated videos has sound; "
+                "set allow_missing_audio to train without."
+            )
+        if silent:
+            rank_zero_warn(
+                f"{len(silent)} of {len(videos)} videos have no sound track (first: {_first(silent)}); their "
+                "voice counts as absent.",
+                category=UserWarning,
+            )
+
+    def _check_missing(self, missing: list[str], total: int) -> None:
+        if not missing:
+            return
+        message = (
+            f"{self.root}: {len(missing)} of {total} videos have no raw video (first: {_first(missing)})"
+        )
+        if not self.allow_missing_audio:
+            folders = ", ".join(f"{name}/" for name in RAW_FOLDERS)
+            raise InputError(
+                f"{message} in {folders}; put them there, or set allow_missing_audio to train without."
+            )
+        rank_zero_warn(f"{message}; their voice counts as absent.", category=UserWarning)
+
+    def _regroup(self, videos: list[Video], recordings: list[Recording], folds: int) -> list[Video]:
+        """The videos with their splits by fold; persons of one raw video stay together."""
+        frames: dict[str, int] = {}
+        for video, recording in sorted(zip(videos, recordings, strict=True), key=lambda pair: pair[0].raw_id):
+            if video.annotation:
+                frames[video.raw_id] = frames.get(video.raw_id, 0) + len(recording)
+        if folds > len(frames):
+            raise InputError(f"folds must be at most {len(frames)}, the number of raw videos, not {folds}.")
+        names = list(frames)
+        chosen = {names[index] for index in partition(list(frames.values()), folds)[self.fold]}
+        return [
+            replace(video, split="validation" if video.raw_id in chosen else "train")
+            if video.annotation
+            else video
+            for video in videos
+        ]
+
+
+def _check_at_least(least: int, **arguments: float) -> None:
+    for name, value in arguments.items():
+        if value < least:
+            raise InputError(f"{name} must be at least {least}, not {value}.")
+
+
+def _first(names: Sequence[str]) -> str:
+    return ", ".join(names[:3])
+
+
+def _start_worker(worker: int) -> None:
+    # Each worker is one of many: OpenCV's own threads would fight over the cores, and don't survive a fork.
+    cv2.setNumThreads(0)

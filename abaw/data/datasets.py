@@ -1,0 +1,160 @@
+"""Windows for training, chunks for evaluation."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset
+
+from abaw.data.batch import Batch
+from abaw.data.windows import Recording, Sample, WindowReader, collate
+
+
+class Loader(DataLoader[Any]):
+    """A ``DataLoader`` that says, once, how many crops could not be read, when it has been iterated over."""
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        try:
+            yield from super().__iter__()
+        finally:
+            dataset = self.dataset
+            assert isinstance(dataset, (WindowDataset, ChunkDataset))
+            broken = {r.video_id: n for r in dataset.recordings if (n := int(r.broken.sum()))}
+            if broken and not dataset.has_warned:
+                dataset.has_warned = True
+                warnings.warn(
+                    f"{sum(broken.values())} crops of {len(broken)} videos can't be read as JPEG "
+                    f"(first: {next(iter(broken))}); their frames count as without a face.",
+                    stacklevel=2,
+                )
+
+
+class WindowDataset(Dataset[Sample]):
+    """Training windows at random places; each is a function of (seed, epoch, index) alone.
+
+    An epoch has ``ceil(N / stride)`` windows of each video. A start is drawn uniformly from all at which the
+    window fits, so that every frame is reached; a video that is shorter than the window is one padded window.
+
+    Args:
+        recordings: The videos.
+        reader: Reads the windows.
+        window: T, frames of a window.
+        frame_step: Frames from one frame of the window to the next.
+        stride: Frames of a video for each window of an epoch.
+        balanced: Draw a class, of those there are, then a frame of it, then a window that holds the frame.
+        seed: Of all draws.
+    """
+
+    def __init__(
+        self,
+        recordings: Sequence[Recording],
+        reader: WindowReader,
+        window: int,
+        frame_step: int = 1,
+        stride: int | None = None,
+        balanced: bool = False,
+        seed: int = 0,
+    ) -> None:
+        self.recordings = list(recordings)
+        self.reader = reader
+        self.has_warned = False
+        self.window = window
+        self.frame_step = frame_step
+        self.seed = seed
+        stride = stride or window * frame_step
+        counts = [-(-len(recording) // stride) for recording in self.recordings]
+        self._owner = np.repeat(np.arange(len(counts)), counts)
+        self._frames_of_class = self._group_by_class() if balanced else None
+
+    def __len__(self) -> int:
+        return len(self._owner)
+
+    def __getitem__(self, key: tuple[int, int] | int) -> Sample:
+        """Read window ``index`` of an epoch; ``key`` is (epoch, index), or the index alone in epoch 0."""
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        rng = np.random.default_rng((self.seed, epoch, index))
+        if self._frames_of_class is None:
+            recording = self.recordings[self._owner[index]]
+            start = int(rng.integers(self._last_start(recording) + 1))
+        else:
+            recording, start = self._draw_balanced(self._frames_of_class, rng)
+        frames = start + self.frame_step * np.arange(self.window)
+        return self.reader.read(recording, np.where(frames < len(recording), frames, -1), rng)
+
+    def _last_start(self, recording: Recording) -> int:
+        fits = len(recording) - 1 - (self.window - 1) * self.frame_step
+        # Each of the frame_step interleaved sequences must be reached, if need be by a padded window.
+        return max(fits, min(self.frame_step, len(recording)) - 1)
+
+    def _draw_balanced(
+        self, frames_of_class: list[NDArray[np.int64]], rng: np.random.Generator
+    ) -> tuple[Recording, int]:
+        frames = frames_of_class[rng.integers(len(frames_of_class))]
+        owner, frame = frames[rng.integers(len(frames))]
+        recording = self.recordings[owner]
+        # The frame is the window's k-th, for any k whose start is one that could be drawn.
+        excess = int(frame) - self._last_start(recording)
+        first = max(0, -(-excess // self.frame_step))
+        last = min(self.window - 1, int(frame) // self.frame_step)
+        return recording, int(frame) - int(rng.integers(first, last + 1)) * self.frame_step
+
+    def _group_by_class(self) -> list[NDArray[np.int64]]:
+        """For each class that occurs, int64 (n, 2): recording and frame of all its frames."""
+        target = np.concatenate([recording.target for recording in self.recordings])
+        owner = np.repeat(np.arange(len(self.recordings)), [len(r) for r in self.recordings])
+        frame = np.concatenate([np.arange(len(recording)) for recording in self.recordings])
+        places = np.stack([owner, frame], axis=1)
+        return [places[target == label] for label in np.unique(target[target >= 0])]
+
+
+class ChunkDataset(Dataset[Batch]):
+    """Whole videos in order: batches of consecutive, non-overlapping chunks of one video.
+
+    Item i is a collated `Batch` of up to ``batch_size`` chunks of ``chunk`` consecutive frames; only a
+    video's last chunk is padded. Use it with ``DataLoader(batch_size=None,
+    sampler=VideoShardSampler(dataset))``. Item ``None`` is a batch of one chunk without any frame, for a
+    process that has no video.
+
+    Args:
+        recordings: The videos.
+        reader: Reads the chunks.
+        chunk: T, frames of a chunk.
+        batch_size: The most chunks in a batch.
+    """
+
+    def __init__(
+        self, recordings: Sequence[Recording], reader: WindowReader, chunk: int, batch_size: int
+    ) -> None:
+        self.recordings = list(recordings)
+        self.reader = reader
+        self.has_warned = False
+        self.chunk = chunk
+        self.batch_size = batch_size
+        self.num_frames = [len(recording) for recording in self.recordings]
+        counts = [-(-count // (chunk * batch_size)) for count in self.num_frames]
+        self._ends = np.cumsum(counts)
+        self._begins = self._ends - counts
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def batches_of(self, video: int) -> range:
+        """The items that hold one video, in order."""
+        return range(int(self._begins[video]), int(self._ends[video]))
+
+    def __getitem__(self, index: int | None) -> Batch:
+        if index is None:
+            return collate([self.reader.padding(self.chunk)])
+        owner = int(np.searchsorted(self._ends, index, side="right"))
+        recording = self.recordings[owner]
+        first = (index - int(self._begins[owner])) * self.batch_size * self.chunk
+        last = min(first + self.batch_size * self.chunk, len(recording))
+        chunks = []
+        for start in range(first, last, self.chunk):
+            frames = np.arange(start, start + self.chunk)
+            chunks.append(self.reader.read(recording, np.where(frames < len(recording), frames, -1)))
+        return collate(chunks)

@@ -1,0 +1,193 @@
+"""Aff-Wild2's folders: which videos there are, and where each one's labels, crops and raw file lie.
+
+Everything is keyed on names, never on sort order. See the layout in `scan`.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from abaw.errors import InputError
+
+ANNOTATION_FOLDERS: Final = ("EXPR_Recognition_Challenge", "EXPR_Classification_Challenge")
+CROP_FOLDERS: Final = ("cropped_aligned", "cropped_aligned_new_50_vids")
+RAW_FOLDERS: Final = ("batch1", "batch2", "new_vids")
+_RAW_SUFFIXES: Final = (".mp4", ".avi", ".mpg", ".mkv", ".mov", ".webm")
+_PERSON_SUFFIXES: Final = ("_left", "_right")
+
+Split = Literal["train", "validation", "test"]
+_SPLIT_FOLDERS: Final[Mapping[Split, str]] = {"train": "Train_Set", "validation": "Validation_Set"}
+
+
+@dataclass(frozen=True)
+class Video:
+    """One annotated person in one raw video.
+
+    Attributes:
+        video_id: The name, person suffix included.
+        split: The official split.
+        raw_id: The name of the raw video, which persons share.
+        annotation: The label file; None in the test set.
+        crops: The folder of the aligned crops, or None.
+        raw: The raw video, or None.
+        num_frames: How many frames the submission template lists; None where it doesn't say.
+    """
+
+    video_id: str
+    split: Split
+    raw_id: str
+    annotation: Path | None
+    crops: Path | None
+    raw: Path | None
+    num_frames: int | None = None
+
+
+def annotation_folder(root: Path) -> Path:
+    """The folder that holds ``Train_Set`` and ``Validation_Set``.
+
+    Raises:
+        InputError: ``root`` is no folder, or holds none of the known annotation folders, or both.
+    """
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder; set root to the folder that holds Aff-Wild2.")
+    found = [root / name for name in ANNOTATION_FOLDERS if (root / name).is_dir()]
+    if len(found) != 1:
+        names = " or ".join(f"{name}/" for name in ANNOTATION_FOLDERS)
+        problem = "holds more than one of" if found else "holds neither"
+        raise InputError(f"{root}: {problem} {names}; root must hold exactly one annotation folder.")
+    return found[0]
+
+
+def annotation_files(root: Path) -> dict[Split, list[Path]]:
+    """The label files of the two annotated splits, by name.
+
+    Raises:
+        InputError: There is no annotation folder, or no label file in it.
+    """
+    folder = annotation_folder(root)
+    files: dict[Split, list[Path]] = {
+        split: [path for path in _visible(folder / name) if path.suffix == ".txt"]
+        for split, name in _SPLIT_FOLDERS.items()
+    }
+    if not any(files.values()):
+        raise InputError(f"{folder}: no label file in Train_Set/ or Validation_Set/; expected <video>.txt.")
+    return files
+
+
+def scan(root: Path, template: Path | None = None) -> list[Video]:
+    """Find the videos of a corpus.
+
+    Labels lie in ``EXPR_Recognition_Challenge/{Train_Set,Validation_Set}/<video>.txt`` (or
+    ``EXPR_Classification_Challenge``), crops in ``cropped_aligned/<video>/00001.jpg`` and
+    ``cropped_aligned_new_50_vids``, raw videos in ``batch1``, ``batch2`` and ``new_vids``. ``<video>_left``
+    and ``<video>_right`` share the raw video ``<video>`` unless a raw video has the whole name. The test set
+    is what ``*test_set_release.txt`` lists (a name a line) and the template ``*test_set_sample.txt`` has rows
+    for, in the root or beside the labels.
+
+    Args:
+        root: The corpus.
+        template: The submission template, if it isn't in the corpus.
+
+    Returns:
+        The videos, split by split, each by name.
+
+    Raises:
+        InputError: A folder is missing, a video is in two splits, two raw videos have the same name, or there
+            are no crops for any annotated video.
+    """
+    files = annotation_files(root)
+    crops = {
+        folder.name: folder for name in CROP_FOLDERS for folder in _visible(root / name) if folder.is_dir()
+    }
+    raw = _raw_videos(root)
+    frames = _test_frames(root, template)
+
+    def video(video_id: str, split: Split, annotation: Path | None, num_frames: int | None = None) -> Video:
+        raw_id = _raw_id(video_id, raw)
+        return Video(
+            video_id, split, raw_id, annotation, crops.get(video_id), raw.get(raw_id), num_frames=num_frames
+        )
+
+    videos = [video(path.stem, split, path) for split, paths in files.items() for path in paths]
+    videos += [video(video_id, "test", None, count) for video_id, count in sorted(frames.items())]
+    seen: dict[str, Video] = {}
+    for item in videos:
+        other = seen.setdefault(item.video_id, item)
+        if other is not item:
+            raise InputError(f"{root}: {item.video_id} is in the {other.split} and the {item.split} set.")
+    if not any(item.crops for item in videos if item.annotation):
+        where = " or ".join(f"{name}/" for name in CROP_FOLDERS)
+        raise InputError(
+            f"{root}: no annotated video has a crops folder (first: {videos[0].video_id}); "
+            f"put crops into {where}<video>/00001.jpg."
+        )
+    return videos
+
+
+def find_template(root: Path) -> Path | None:
+    """The submission template of the expression challenge in a corpus, None if there isn't one.
+
+    Raises:
+        InputError: There are several.
+    """
+    return _find_one(root, "*test_set_sample.txt")
+
+
+def _test_frames(root: Path, template: Path | None) -> dict[str, int | None]:
+    listed = _find_one(root, "*test_set_release.txt")
+    frames: dict[str, int | None] = {}
+    if listed is not None:
+        names = listed.read_text(encoding="utf-8-sig").split("\n")
+        frames.update((name.strip(), None) for name in names if name.strip())
+    template = template or find_template(root)
+    if template is not None:
+        if not template.is_file():
+            raise InputError(f"{template}: no such template; give the organisers' …test_set_sample.txt.")
+        for number, row in enumerate(template.read_text(encoding="utf-8-sig").splitlines()[1:], start=2):
+            if not row.strip():
+                continue
+            video_id, _, image = row.split(",")[0].strip().rpartition("/")
+            if not video_id or not Path(image).stem.isdigit():
+                raise InputError(
+                    f"{template}, line {number}: expected video/00001.jpg, found {row.strip()!r}."
+                )
+            frames[video_id] = max(frames.get(video_id) or 0, int(Path(image).stem))
+    return frames
+
+
+def _find_one(root: Path, pattern: str) -> Path | None:
+    found = [path for folder in (root, annotation_folder(root)) for path in sorted(folder.glob(pattern))]
+    # The other challenges on Aff-Wild2 (valence-arousal, action units) name their files alike.
+    found = [path for path in found if path.name.lower().startswith("expr")] or found
+    if len(found) > 1:
+        raise InputError(
+            f"{root}: {len(found)} files match {pattern}; keep {found[0].name} or the other one."
+        )
+    return found[0] if found else None
+
+
+def _raw_videos(root: Path) -> dict[str, Path]:
+    raw: dict[str, Path] = {}
+    for path in (path for name in RAW_FOLDERS for path in _visible(root / name)):
+        if path.suffix.lower() not in _RAW_SUFFIXES:
+            continue
+        if path.stem in raw:
+            raise InputError(f"{path}: {raw[path.stem]} has the same name; remove one of the two.")
+        raw[path.stem] = path
+    return raw
+
+
+def _raw_id(video_id: str, raw: Mapping[str, Path]) -> str:
+    if video_id not in raw:
+        for suffix in _PERSON_SUFFIXES:
+            if video_id.endswith(suffix):
+                return video_id.removesuffix(suffix)
+    return video_id
+
+
+def _visible(folder: Path) -> Iterable[Path]:
+    """What a folder holds, by name, without the hidden files that systems leave behind."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))

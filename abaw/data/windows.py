@@ -1,0 +1,177 @@
+"""One window of one video: its crops, its sound, its clock."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from abaw.data.audio import SAMPLE_RATE, SoundTrack
+from abaw.data.augment import Augmentation
+from abaw.data.batch import Batch
+from abaw.labels import IGNORE_INDEX
+
+Sample = dict[str, Any]
+"""What `Batch` holds, of one window, without the leading B."""
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """What windows are cut from: one video of N frames.
+
+    Attributes:
+        video_id: The video's name.
+        target: int64 (N,), class index, ``IGNORE_INDEX`` where not annotated.
+        time: float64 (N,), when each frame is shown, in seconds on the video's own clock.
+        crops: The folder of the crops, named by frame number from 1: ``00001.jpg``.
+        has_crop: bool (N,), which frames have one.
+        sound: The sound track; None where there is no raw video.
+        broken: bool (N,) in memory that processes share: crops that turned out to be unreadable.
+    """
+
+    video_id: str
+    target: NDArray[np.int64]
+    time: NDArray[np.float64]
+    crops: Path | None
+    has_crop: NDArray[np.bool_]
+    sound: SoundTrack | None
+    broken: Tensor
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+
+@dataclass(frozen=True)
+class WindowReader:
+    """Cuts windows out of recordings.
+
+    Args:
+        num_samples: S, the same for the whole run.
+        image_size: Height and width of the crops; others are resized.
+        audio_context: Seconds of sound before the first frame and after the last.
+        augmentation: Changes to the pictures and the sound, or None.
+    """
+
+    num_samples: int
+    image_size: int
+    audio_context: float
+    augmentation: Augmentation | None = None
+
+    def read(
+        self, recording: Recording, frames: NDArray[np.int64], rng: np.random.Generator | None = None
+    ) -> Sample:
+        """Read a window.
+
+        Args:
+            recording: The video.
+            frames: int64 (T,), ascending frame numbers, then -1 where padded; the first is a frame.
+            rng: Where the augmentation's draw comes from; None for no augmentation.
+
+        Returns:
+            What `Batch` holds, without the leading B.
+        """
+        sample = self.padding(len(frames))
+        present = frames[frames >= 0]
+        time = recording.time[present]
+        places, pictures = self._read_crops(recording, present)
+        start, sound = self._read_sound(recording, float(time[0]))
+        if self.augmentation is not None and rng is not None:
+            pictures = self.augmentation.pictures(pictures, rng)
+            sound = self.augmentation.sound(sound, rng)
+
+        count = len(present)
+        sample["video"][places] = torch.from_numpy(pictures).permute(0, 3, 1, 2)
+        sample["video_mask"][places] = True
+        sample["audio"] = torch.from_numpy(sound)
+        if recording.sound is not None:
+            sample["audio_mask"][:count] = torch.from_numpy(recording.sound.covers(time))
+        sample["time"][:count] = torch.from_numpy(time - start)
+        sample["target"][:count] = torch.from_numpy(recording.target[present])
+        sample["frame"][:count] = torch.from_numpy(present)
+        return sample | {
+            "video_id": recording.video_id,
+            "audio_start": start,
+            "num_frames": len(recording),
+        }
+
+    def padding(self, num_frames: int) -> Sample:
+        """A window of T = ``num_frames`` that holds no frame at all."""
+        return {
+            "video": torch.zeros(num_frames, 3, self.image_size, self.image_size, dtype=torch.uint8),
+            "video_mask": torch.zeros(num_frames, dtype=torch.bool),
+            "audio": torch.zeros(self.num_samples),
+            "audio_mask": torch.zeros(num_frames, dtype=torch.bool),
+            "time": torch.zeros(num_frames),
+            "target": torch.full((num_frames,), IGNORE_INDEX),
+            "frame": torch.full((num_frames,), -1),
+            "video_id": "",
+            "audio_start": 0.0,
+            "num_frames": 0,
+        }
+
+    def _read_crops(
+        self, recording: Recording, frames: NDArray[np.int64]
+    ) -> tuple[list[int], NDArray[np.uint8]]:
+        """Which places of a window show a face, and the pictures there, (n, H, W, 3)."""
+        crops = {place: self._read_crop(recording, int(frame)) for place, frame in enumerate(frames)}
+        faces = {place: crop for place, crop in crops.items() if crop is not None}
+        blank = np.zeros((0, self.image_size, self.image_size, 3), dtype=np.uint8)
+        return list(faces), np.stack(list(faces.values())) if faces else blank
+
+    def _read_sound(self, recording: Recording, first_frame: float) -> tuple[float, NDArray[np.float32]]:
+        """When the clip's first sample is, and the clip, (S,)."""
+        # The clip starts on a sample of the track's own grid, so that nothing is interpolated.
+        origin = recording.sound.start if recording.sound is not None else 0.0
+        first = round((first_frame - self.audio_context - origin) * SAMPLE_RATE)
+        start = origin + first / SAMPLE_RATE
+        if recording.sound is None:
+            return start, np.zeros(self.num_samples, dtype=np.float32)
+        return start, recording.sound.read(first, self.num_samples).astype(np.float32) / np.float32(32768)
+
+    def _read_crop(self, recording: Recording, frame: int) -> NDArray[np.uint8] | None:
+        if recording.crops is None or not recording.has_crop[frame]:
+            return None
+        try:
+            crop = cv2.imdecode(np.fromfile(crop_path(recording.crops, frame), np.uint8), cv2.IMREAD_COLOR)
+        except (OSError, cv2.error):
+            crop = None
+        if crop is None:
+            recording.broken[frame] = True
+            return None
+        if crop.shape[:2] != (self.image_size, self.image_size):
+            crop = cv2.resize(crop, (self.image_size, self.image_size), interpolation=cv2.INTER_AREA)
+        return cast(NDArray[np.uint8], cv2.cvtColor(crop, cv2.COLOR_BGR2RGB))
+
+
+def crop_path(crops: Path, frame: int) -> Path:
+    """Where the crop of a frame lies; files count from 1."""
+    return crops / f"{frame + 1:05d}.jpg"
+
+
+def clip_samples(times: Sequence[NDArray[np.float64]], span: int, audio_context: float) -> int:
+    """S: how many samples hold the sound of the longest window of a corpus.
+
+    Args:
+        times: When the frames of each video are shown, float64 (N,), seconds.
+        span: Frames from a window's first to its last.
+        audio_context: Seconds of sound before the first frame and after the last.
+    """
+    seconds = max(
+        float((time[min(span, len(time) - 1) :] - time[: max(len(time) - span, 1)]).max()) for time in times
+    )
+    return math.ceil(SAMPLE_RATE * (seconds + 2 * audio_context))
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Windows to a batch: tensors are stacked, the rest becomes lists."""
+    columns = {key: [sample[key] for sample in samples] for key in samples[0]}
+    batch = {key: torch.stack(c) if isinstance(c[0], Tensor) else c for key, c in columns.items()}
+    return cast(Batch, batch)
