@@ -1,0 +1,204 @@
+import math
+import warnings
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from abaw.postprocess import SoftVoting, window_starts
+
+WEIGHTINGS = ["uniform", "triangular", "hann", "hamming", "gaussian"]
+AVERAGES = ["probability", "logits"]
+
+
+def weight(kind, place, window):
+    """Closed forms of the weightings, in float64."""
+    middle = (window - 1) / 2
+    return {
+        "uniform": 1.0,
+        "triangular": 1 - abs(place - middle) / ((window + 1) / 2),
+        "hann": math.sin(math.pi * (place + 1) / (window + 1)) ** 2,
+        "hamming": 1.0 if window == 1 else 0.54 - 0.46 * math.cos(2 * math.pi * place / (window - 1)),
+        "gaussian": math.exp(-((place - middle) ** 2) / (2 * (window / 8) ** 2)),
+    }[kind]
+
+
+def softmax(values):
+    exponentials = [math.exp(value - max(values)) for value in values]
+    return [value / sum(exponentials) for value in exponentials]
+
+
+def brute_force(num_frames, logits, starts, weighting, average):
+    """Frame by frame, window by window, in Python's own doubles."""
+    num_classes, window = logits.shape[2], logits.shape[1]
+    scores, covered, excluded = [], [], 0
+    for frame in range(num_frames):
+        sums, total = [0.0] * num_classes, 0.0
+        for number, start in enumerate(starts.tolist()):
+            place = frame - start
+            if not 0 <= place < window:
+                continue
+            vote = logits[number, place].double().tolist()
+            if not all(math.isfinite(value) for value in vote):
+                excluded += 1
+                continue
+            factor = weight(weighting, place, window)
+            vote = softmax(vote) if average == "probability" else vote
+            sums = [a + factor * b for a, b in zip(sums, vote, strict=True)]
+            total += factor
+        covered.append(total > 0)
+        mean = [value / total for value in sums] if total > 0 else [0.0] * num_classes
+        scores.append(softmax(mean) if average == "logits" and total > 0 else mean)
+    scores = torch.tensor(scores, dtype=torch.float64).view(num_frames, num_classes)
+    return scores, torch.tensor(covered), excluded
+
+
+def vote(num_frames, logits, starts, batch=1000, **options):
+    voting = SoftVoting(num_frames, logits.shape[2], logits.shape[1], **options)
+    for part, at in zip(logits.split(batch), starts.split(batch), strict=True):
+        voting.add(part, at)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return *voting.finish(), voting.num_excluded
+
+
+cases = {
+    "num_frames": st.integers(1, 40),
+    "window": st.integers(1, 12),
+    "stride": st.integers(1, 15),
+    "num_classes": st.integers(1, 5),
+    "weighting": st.sampled_from(WEIGHTINGS),
+    "average": st.sampled_from(AVERAGES),
+    "dtype": st.sampled_from([torch.float16, torch.bfloat16, torch.float32, torch.float64]),
+    "broken": st.sampled_from([0.0, 0.05, 0.5]),
+    "batch": st.integers(1, 7),
+    "seed": st.integers(0, 2**20),
+}
+
+
+@settings(max_examples=400, deadline=None)
+@given(**cases)
+def test_votes_are_those_of_a_loop_in_float64(
+    num_frames, window, stride, num_classes, weighting, average, dtype, broken, batch, seed
+):
+    generator = torch.Generator().manual_seed(seed)
+    starts = window_starts(num_frames, window, stride)
+    logits = (5 * torch.randn(len(starts), window, num_classes, generator=generator)).to(dtype)
+    hit = torch.rand(logits.shape, generator=generator) < broken / num_classes
+    bad = torch.tensor([math.nan, math.inf, -math.inf], dtype=dtype)
+    logits = torch.where(hit, bad[torch.randint(3, logits.shape, generator=generator)], logits)
+    before = logits.clone()
+
+    expected = brute_force(num_frames, logits, starts, weighting, average)
+    scores, covered, excluded = vote(
+        num_frames, logits, starts, batch=batch, weighting=weighting, average=average
+    )
+
+    assert scores.dtype == torch.float32
+    torch.testing.assert_close(scores.double(), expected[0], atol=2e-6, rtol=1e-5)
+    assert covered.equal(expected[1])
+    assert excluded == expected[2]
+    torch.testing.assert_close(logits, before, equal_nan=True, atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("average", AVERAGES)
+def test_scores_are_probabilities_where_covered_and_zero_elsewhere(average):
+    starts = window_starts(30, window=3, stride=7)
+    scores, covered, _ = vote(30, torch.randn(len(starts), 3, 4), starts, average=average)
+    assert 0 < covered.sum() < 30
+    torch.testing.assert_close(scores[covered].sum(-1), torch.ones(int(covered.sum())))
+    assert not scores[~covered].any()
+
+
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
+@pytest.mark.parametrize("window", [1, 2, 7, 20_000])
+def test_every_frame_of_a_lone_window_is_covered(weighting, window):
+    logits = torch.randn(1, window, 3)
+    scores, covered, _ = vote(window, logits, torch.tensor([0]), weighting=weighting)
+    assert covered.all()
+    torch.testing.assert_close(scores, logits[0].softmax(-1))
+
+
+def test_half_precision_is_summed_in_single_precision():
+    # 4096 votes of 0.5 are 2048: bfloat16 sums stop growing at 128 of them, float16 ones at 4096.
+    logits = torch.zeros(4096, 1, 2, dtype=torch.bfloat16)
+    voting = SoftVoting(1, 2, 1)
+    voting.add(logits, torch.zeros(4096, dtype=torch.int64))
+    scores, _ = voting.finish()
+    torch.testing.assert_close(scores, torch.tensor([[0.5, 0.5]]), atol=0, rtol=0)
+
+
+def test_frames_of_a_padded_window_beyond_the_video_are_ignored():
+    logits = torch.randn(1, 5, 3)
+    logits[:, 2:] = math.nan
+    scores, covered, excluded = vote(2, logits, torch.tensor([0]))
+    torch.testing.assert_close(scores, logits[0, :2].softmax(-1))
+    assert covered.tolist() == [True, True]
+    assert excluded == 0
+
+
+def test_what_is_excluded_is_warned_of_with_its_number():
+    logits = torch.zeros(2, 2, 3)
+    logits[0, 1, 0] = math.nan
+    logits[1, 1, 2] = -math.inf
+    voting = SoftVoting(4, 3, 2)
+    voting.add(logits, torch.tensor([0, 1]))
+    with pytest.warns(UserWarning, match="^2 votes") as caught:
+        _, covered = voting.finish()
+    assert len(caught) == 1
+    assert covered.tolist() == [True, True, False, False]
+
+
+def test_finite_votes_raise_no_warning_and_gradients_are_not_kept():
+    voting = SoftVoting(3, 2, 3)
+    voting.add(torch.randn(1, 3, 2, requires_grad=True), torch.tensor([0]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        scores, _ = voting.finish()
+    assert not scores.requires_grad
+
+
+def test_a_video_without_frames_has_no_scores():
+    voting = SoftVoting(0, 2, 3)
+    voting.add(torch.zeros(0, 3, 2), window_starts(0, 3, 1))
+    scores, covered = voting.finish()
+    assert scores.shape == (0, 2)
+    assert covered.shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("logits", "starts"), [((1, 4, 2), (1,)), ((1, 3, 3), (1,)), ((2, 3, 2), (1,)), ((1, 3, 2), (1, 1))]
+)
+def test_shapes_that_do_not_fit_are_refused(logits, starts):
+    with pytest.raises(ValueError, match="expected starts"):
+        SoftVoting(9, 2, 3).add(torch.zeros(logits), torch.zeros(starts, dtype=torch.int64))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"num_frames": -1},
+        {"num_classes": 0},
+        {"window": 0},
+        {"weighting": "cosine"},
+        {"average": "median"},
+    ],
+)
+def test_options_that_do_not_exist_are_refused(options):
+    with pytest.raises(ValueError, match="must"):
+        SoftVoting(**{"num_frames": 4, "num_classes": 2, "window": 2} | options)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_adding_windows_never_waits_for_the_device():
+    logits, starts = torch.randn(50, 8, 3, device="cuda"), window_starts(200, 8, 4).cuda()
+    voting = SoftVoting(200, 3, 8, "hann", device="cuda")
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        voting.add(logits[: len(starts)], starts)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    expected, _, _ = vote(200, logits.cpu()[: len(starts)], starts.cpu(), weighting="hann")
+    torch.testing.assert_close(voting.finish()[0].cpu(), expected)
