@@ -20,8 +20,8 @@ Facial expressions in the wild, from face and voice, either of which may be miss
   abaw <command> --help    the options of a command
   abaw --version           the version
 
-RUN is the folder that fit writes (trainer.default_root_dir). Any option of the configuration can follow, such as
---data.root DIR or --trainer.max_epochs 20.
+RUN is the folder that fit writes (trainer.default_root_dir). Any option of the configuration can follow, such
+as --data.root DIR or --trainer.max_epochs 20.
 """
 TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
 

@@ -20,7 +20,7 @@ from abaw.module import ExpressionModule, feature_size
 
 
 class RunConfig(SaveConfigCallback):
-    """Writes ``config.yaml`` into the run's folder when training starts; the other commands leave it alone."""
+    """Writes ``config.yaml`` into the run's folder when training starts, and at no other time."""
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Save once, in ``fit``."""
@@ -46,7 +46,10 @@ class ExpressionCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the callbacks that every run has, and say which values follow from which."""
         parser.add_argument(
-            "--weights", type=str | None, default=None, help="Start from a checkpoint's weights, nothing else of it."
+            "--weights",
+            type=str | None,
+            default=None,
+            help="Start from a checkpoint's weights, nothing else of it.",
         )
         parser.add_lightning_class_args(SlidingWindowInference, "inference")
         parser.add_lightning_class_args(RunCheckpoint, "checkpoint")
@@ -95,7 +98,8 @@ class ExpressionCLI(LightningCLI):
             if trained.get(key) != asked.get(key):
                 raise InputError(
                     f"{path} was trained with model.{key}={trained.get(key)} and resumes with it; "
-                    f"model.{key}={asked.get(key)} would be ignored: leave it out, or start warm with --weights {path}"
+                    f"model.{key}={asked.get(key)} would be ignored: leave it out, or start warm with "
+                    f"--weights {path}"
                 )
 
     def predict(self, **kwargs: Any) -> None:
@@ -124,7 +128,7 @@ def run(command: str, arguments: list[str]) -> int:
 
 
 def expand_run(command: str, arguments: list[str]) -> list[str]:
-    """Replace ``--run RUN`` by the run's configuration and checkpoint, put first so that the user's options win.
+    """Replace ``--run RUN`` by the run's configuration and checkpoint, first, so that later options win.
 
     Raises:
         InputError: If RUN is not a run's folder, or a checkpoint is given without a configuration.
@@ -135,11 +139,15 @@ def expand_run(command: str, arguments: list[str]) -> list[str]:
     run_folder = Path(folder)
     config = run_folder / "config.yaml"
     if not config.is_file():
-        raise InputError(f"{run_folder} is not the folder of a run: it holds no config.yaml, which 'abaw fit' writes")
+        raise InputError(
+            f"{run_folder} is not the folder of a run: it holds no config.yaml, which 'abaw fit' writes"
+        )
     names = ("last.ckpt",) if command == "fit" else ("best.ckpt", "last.ckpt")
     found = [path for name in names if (path := run_folder / "checkpoints" / name).is_file()]
     if not found and not any(argument.startswith("--ckpt_path") for argument in arguments):
-        raise InputError(f"{run_folder}/checkpoints holds no {' or '.join(names)}: has 'abaw fit' ended there?")
+        raise InputError(
+            f"{run_folder}/checkpoints holds no {' or '.join(names)}: has 'abaw fit' ended there?"
+        )
     checkpoint = [f"--ckpt_path={found[0]}"] if found else []
     return [f"--config={config}", f"--trainer.default_root_dir={run_folder}", *checkpoint, *arguments]
 
@@ -151,7 +159,9 @@ def _config_of_checkpoint(arguments: list[str]) -> list[str]:
         return arguments
     config = Path(checkpoint).parent.parent / "config.yaml"
     if not config.is_file():
-        raise InputError(f"{checkpoint} alone does not say how the model is made: add --run RUN or --config FILE")
+        raise InputError(
+            f"{checkpoint} alone does not say how the model is made: add --run RUN or --config FILE"
+        )
     return [f"--config={config}", f"--ckpt_path={checkpoint}", *rest]
 
 

@@ -39,13 +39,14 @@ def feature_size(encoder: VisualEncoder | AudioEncoder | None) -> int:
 
 
 class ExpressionModule(pl.LightningModule):
-    """Recognises an expression in every frame of a window, from face and voice, either of which may be missing.
+    """Recognises an expression in every frame, from face and voice, either of which may be missing.
 
     Training works on windows. Evaluation steps return the *features* of a chunk: whole videos are scored by
-    :class:`~abaw.callbacks.SlidingWindowInference`, which runs the fusion head over overlapping windows of them.
+    :class:`~abaw.callbacks.SlidingWindowInference`, which runs the fusion head over overlapping windows of
+    them.
 
-    The method follows arXiv 2603.08034. The values of modality dropout, focal loss, learning rates and window are
-    not published there: the defaults are this library's own.
+    The method follows arXiv 2603.08034. The values of modality dropout, focal loss, learning rates and window
+    are not published there: the defaults are this library's own.
 
     Args:
         visual_encoder: Face crops to features; ``None`` for a model that only listens.
@@ -56,8 +57,8 @@ class ExpressionModule(pl.LightningModule):
         lr: Peak learning rate of AdamW.
         encoder_lr: Peak learning rate of the encoders' trainable parameters; ``None`` means ``lr``.
         weight_decay: AdamW's decay, applied to matrices alone: norms and biases are spared.
-        warmup: Share of the training steps over which the learning rate rises linearly; it then falls to 0 along
-            half a cosine.
+        warmup: Share of the training steps over which the learning rate rises linearly; it then falls to 0
+            along half a cosine.
         class_names: Names of the C classes, for the logs; the command line takes them from the annotations.
 
     Raises:
@@ -115,8 +116,8 @@ class ExpressionModule(pl.LightningModule):
         """Loss of a batch, normalised by the weight of the annotated frames over all ranks."""
         logits = self(batch)
         total, weight = self.loss.sum_and_weight(logits, batch["target"])
-        # DDP averages gradients over ranks. A rank's mean would weigh its few annotated frames as much as another's
-        # many: divide by what all ranks hold together, and multiply the average back into a sum.
+        # DDP averages gradients over ranks. A rank's mean would weigh its few annotated frames as much as
+        # another's many: divide by what all ranks hold together, and multiply the average back into a sum.
         everywhere = self.trainer.strategy.reduce(weight.detach().clone(), reduce_op="sum")
         assert isinstance(everywhere, Tensor)
         loss = total * self.trainer.world_size / everywhere.clamp_min(torch.finfo(everywhere.dtype).tiny)
@@ -206,8 +207,8 @@ class ExpressionModule(pl.LightningModule):
             made_with = self.fusion.init_args.get(argument)
             if made_with is not None and made_with != expected:
                 raise ValueError(
-                    f"{type(self.fusion).__name__} was made with {argument}={made_with}, but {sources[argument]} "
-                    f"asks for {argument}={expected}"
+                    f"{type(self.fusion).__name__} was made with {argument}={made_with}, but "
+                    f"{sources[argument]} asks for {argument}={expected}"
                 )
 
     def _save_slots(self) -> None:
@@ -228,8 +229,8 @@ class ExpressionModule(pl.LightningModule):
         try:
             described = {name: None if slot is None else slot.describe() for name, slot in slots.items()}
         except TypeError:
-            # A slot was made from live objects. load_from_checkpoint then needs the slots as keyword arguments, as
-            # for any LightningModule that is given modules.
+            # A slot was made from live objects. load_from_checkpoint then needs the slots as keyword
+            # arguments, as for any LightningModule that is given modules.
             self.save_hyperparameters(plain, logger=False)
         else:
             # Lightning hands such a description to jsonargparse when it loads the checkpoint.

@@ -2,23 +2,25 @@
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
-
 
 
 class Recorded:
     """Mix-in whose instances remember the arguments they were made with.
 
     The slots of :class:`~abaw.ExpressionModule` inherit it. Their arguments go into the checkpoint as the
-    ``class_path`` and ``init_args`` of a YAML file, so that ``ExpressionModule.load_from_checkpoint(path)`` builds
-    the same model again whether the command line or plain Python made it.
+    ``class_path`` and ``init_args`` of a YAML file, so that ``ExpressionModule.load_from_checkpoint(path)``
+    builds the same model again whether the command line or plain Python made it.
 
     Attributes:
-        init_args: The arguments given to the constructor, by name; those left at their defaults are not in it.
+        init_args: The arguments given to the constructor, by name; those left at their defaults are not in
+        it.
     """
 
-    init_args: dict[str, Any]
+    # What a class without a constructor of its own was made with.
+    init_args: Mapping[str, Any] = MappingProxyType({})
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -10,8 +10,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 class RunCheckpoint(ModelCheckpoint):
     """Keeps ``checkpoints/best.ckpt`` and ``checkpoints/last.ckpt`` in the run's folder.
 
-    A second run in the same folder replaces them. An interrupt (Ctrl-C) writes ``last.ckpt`` before the process
-    ends, so that ``fit`` resumes from there.
+    A second run in the same folder replaces them. An interrupt (Ctrl-C) writes ``last.ckpt`` before the
+    process ends, so that ``fit`` resumes from there.
 
     Args:
         monitor: The logged value that the best checkpoint is chosen by.

@@ -67,7 +67,9 @@ class VideoAssembler:
         """
         name = batch["video_id"][0]
         if set(batch["video_id"]) != {name}:
-            raise ValueError(f"an evaluation batch holds chunks of one video, got {sorted(set(batch['video_id']))}")
+            raise ValueError(
+                f"an evaluation batch holds chunks of one video, got {sorted(set(batch['video_id']))}"
+            )
         if name != self._name:
             yield from self.flush()
             self._name = name

@@ -22,15 +22,15 @@ class SlidingWindowInference(Callback):
     """Scores whole videos in validation, test and prediction, by soft voting over overlapping windows.
 
     The evaluation loader emits the consecutive chunks of one video at a time, the module's step returns their
-    features. This callback keeps a video's features until it is complete (each frame passes the encoders once), runs
-    the fusion head over overlapping windows of them, votes, and at the epoch's end logs ``val/f1``,
-    ``val/accuracy``, ``val/f1/<class>`` and ``val/loss`` (``test/…`` likewise) over all ranks. Callbacks that are a
-    :class:`~abaw.callbacks.VideoScoresConsumer` are handed each video's scores; in ``test`` also those that the head
-    gives to the face alone and to the voice alone.
+    features. This callback keeps a video's features until it is complete (each frame passes the encoders
+    once), runs the fusion head over overlapping windows of them, votes, and at the epoch's end logs
+    ``val/f1``, ``val/accuracy``, ``val/f1/<class>`` and ``val/loss`` (``test/…`` likewise) over all ranks.
+    Callbacks that are a :class:`~abaw.callbacks.VideoScoresConsumer` are handed each video's scores; in
+    ``test`` also those that the head gives to the face alone and to the voice alone.
 
-    A video cut short (Lightning's sanity check, ``limit_val_batches``, ``fast_dev_run``) is scored as far as it was
-    seen. With ``frame_step`` k, windows take every k-th frame as in training, and each of the k phases is scored, so
-    that every frame gets its label.
+    A video cut short (Lightning's sanity check, ``limit_val_batches``, ``fast_dev_run``) is scored as far as
+    it was seen. With ``frame_step`` k, windows take every k-th frame as in training, and each of the k phases
+    is scored, so that every frame gets its label.
 
     Args:
         window: Frames in a window, as in training; the command line takes it from ``data.window``.
@@ -73,7 +73,8 @@ class SlidingWindowInference(Callback):
         """Run ``head`` over the windows of one video and vote.
 
         Returns:
-            ``(scores, covered)``: float32 (N, C) probabilities, and bool (N,), True where a window saw the frame.
+            ``(scores, covered)``: float32 (N, C) probabilities, and bool (N,), True where a window saw the
+            frame.
         """
         device = features.visual.device
         scores = torch.zeros(features.num_frames, num_classes, device=device)
@@ -116,12 +117,14 @@ class SlidingWindowInference(Callback):
         self._video = VideoAssembler()
         self._metrics = ExpressionMetrics(pl_module.class_names).to(pl_module.device)
         self._loss = torch.zeros(2, dtype=torch.float64)
-        # Ranks score different numbers of videos, so no step may wait for another rank: DDP would broadcast the
-        # buffers in every forward pass, evaluation included.
+        # Ranks score different numbers of videos, so no step may wait for another rank: DDP would broadcast
+        # the buffers in every forward pass, evaluation included.
         if hasattr(trainer.model, "require_forward_param_sync"):
             trainer.model.require_forward_param_sync = False
 
-    def _step(self, trainer: pl.Trainer, pl_module: ExpressionModule, features: Features, batch: Batch) -> None:
+    def _step(
+        self, trainer: pl.Trainer, pl_module: ExpressionModule, features: Features, batch: Batch
+    ) -> None:
         for video in self._video.add(features, batch):
             self._score(trainer, pl_module, video)
 
@@ -186,8 +189,8 @@ class SlidingWindowInference(Callback):
         values = {name: value.float() for name, value in self._metrics.compute().items()}
         values["loss"] = total / weight.clamp_min(1e-12)
         # Every rank holds the same figures already.
-        pl_module.log_dict({f"{stage}/{name}": value for name, value in values.items()}, prog_bar=False)
-        pl_module.log(f"{stage}/f1", values["f1"], prog_bar=True)
+        for name, value in values.items():
+            pl_module.log(f"{stage}/{name}", value, prog_bar=name == "f1")
 
     # Lightning's hooks: every stage takes the same three steps.
 

@@ -37,5 +37,7 @@ class VideoScoresConsumer(ABC):
     """
 
     @abstractmethod
-    def on_video_scored(self, trainer: pl.Trainer, pl_module: pl.LightningModule, result: VideoScores) -> None:
+    def on_video_scored(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, result: VideoScores
+    ) -> None:
         """Take one video's scores."""

@@ -1,0 +1,264 @@
+from pathlib import Path
+
+import lightning.pytorch as pl
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import f1_score
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from abaw import ExpressionModule
+from abaw.callbacks import SlidingWindowInference, VideoFeatures, VideoScores, VideoScoresConsumer
+from abaw.encoders import AudioEncoder, VisualEncoder
+from abaw.fusion import FusionHead
+
+CLASSES = 8
+
+
+class PixelEncoder(VisualEncoder):
+    """Features that any reference can compute: the mean of each colour. Counts the frames that it is
+    given."""
+
+    out_features = 3
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frames_seen = 0
+
+    def forward(self, video: Tensor, video_mask: Tensor) -> Tensor:
+        self.frames_seen += int(video_mask.sum())
+        return video.float().mean(dim=(-1, -2)) / 255 * video_mask[..., None]
+
+
+class ClockEncoder(AudioEncoder):
+    """Features from the first sample alone, which the tests set to the chunk's number."""
+
+    out_features = 2
+
+    def forward(self, audio: Tensor, time: Tensor, audio_mask: Tensor) -> Tensor:
+        first = audio[:, :1].expand_as(time)
+        return torch.stack([first, first**2], dim=-1) * audio_mask[..., None]
+
+
+class ContextHead(FusionHead):
+    """Looks at the whole window and at the clock, so that a wrong window or a wrong time changes the
+    logits."""
+
+    def __init__(self, visual_dim: int, audio_dim: int, num_classes: int) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.linear = nn.Linear(visual_dim + audio_dim + 1, num_classes)
+        self.autocast_seen: set[bool] = set()
+
+    def forward(self, visual, audio, video_mask, audio_mask, time=None, frame_mask=None):
+        self.autocast_seen.add(torch.is_autocast_enabled("cpu"))
+        features = torch.cat([visual, audio, time[..., None]], dim=-1) * frame_mask[..., None]
+        mean = features.sum(dim=1, keepdim=True) / frame_mask.sum(dim=1)[:, None, None]
+        return self.linear(features * 3 + mean)
+
+
+class Collector(pl.Callback, VideoScoresConsumer):
+    def __init__(self) -> None:
+        self.results: list[VideoScores] = []
+
+    def on_video_scored(self, trainer, pl_module, result: VideoScores) -> None:
+        self.results.append(result)
+
+
+def make_features(num_frames: int, seed: int = 0) -> VideoFeatures:
+    generator = torch.Generator().manual_seed(seed)
+    video_mask = torch.rand(num_frames, generator=generator) > 0.2
+    audio_mask = torch.rand(num_frames, generator=generator) > 0.2
+    return VideoFeatures(
+        "v",
+        torch.randn(num_frames, 3, generator=generator) * video_mask[:, None],
+        torch.randn(num_frames, 2, generator=generator) * audio_mask[:, None],
+        video_mask,
+        audio_mask,
+        torch.cumsum(torch.rand(num_frames, generator=generator, dtype=torch.float64) / 20, 0),
+        torch.randint(-1, CLASSES, (num_frames,), generator=generator),
+        lead=0.5,
+    )
+
+
+def brute_force(head: ContextHead, video: VideoFeatures, window: int, stride: int, step: int) -> np.ndarray:
+    """Each window on its own, in float64, one frame at a time."""
+    weight, bias = (p.detach().double().numpy() for p in (head.linear.weight, head.linear.bias))
+    n = video.num_frames
+    sums, counts = np.zeros((n, CLASSES)), np.zeros(n)
+    for phase in range(min(step, n)):
+        frames = list(range(phase, n, step))
+        starts, start = [], 0
+        while start + window < len(frames):
+            starts.append(start)
+            start += stride
+        starts.append(max(len(frames) - window, 0))
+        for start in sorted(set(starts)):
+            taken = frames[start : start + window]
+            rows = [
+                np.concatenate(
+                    [
+                        video.visual[i].double().numpy(),
+                        video.audio[i].double().numpy(),
+                        [float(video.time[i] - video.time[taken[0]]) + video.lead],
+                    ]
+                )
+                for i in taken
+            ]
+            mean = sum(rows) / len(rows)
+            for i, row in zip(taken, rows, strict=True):
+                logits = weight @ (row * 3 + mean) + bias
+                exps = np.exp(logits - logits.max())
+                sums[i] += exps / exps.sum()
+                counts[i] += 1
+    return sums / counts[:, None]
+
+
+@pytest.mark.parametrize("step", [1, 2, 3])
+@pytest.mark.parametrize(("window", "stride"), [(8, 4), (8, 3), (8, 8), (5, 1), (40, 7)])
+@pytest.mark.parametrize("num_frames", [1, 2, 7, 8, 9, 40, 41])
+def test_votes_equal_each_window_on_its_own(num_frames: int, window: int, stride: int, step: int) -> None:
+    head, video = ContextHead(3, 2, CLASSES), make_features(num_frames)
+    expected = brute_force(head, video, window, stride, step)
+    for batch_size in (1, 3, 64):
+        inference = SlidingWindowInference(window, stride, frame_step=step, batch_size=batch_size)
+        scores, covered = inference.vote(head, video, CLASSES)
+        assert covered.all()
+        np.testing.assert_allclose(scores.numpy(), expected, atol=1e-5)
+
+
+def test_stride_beyond_the_window_says_what_it_left_out() -> None:
+    scores, covered = SlidingWindowInference(4, 6).vote(
+        ContextHead(3, 2, CLASSES), make_features(16), CLASSES
+    )
+    assert covered.tolist() == [i in {0, 1, 2, 3, 6, 7, 8, 9, 12, 13, 14, 15} for i in range(16)]
+    assert (scores[~covered] == 0).all()
+
+
+@pytest.mark.parametrize("argument", ["window", "stride", "frame_step", "batch_size"])
+def test_numbers_below_one_are_refused(argument: str) -> None:
+    with pytest.raises(ValueError, match=argument):
+        SlidingWindowInference(**{argument: 0})
+
+
+def make_loader(lengths: dict[str, int], chunk: int = 8, per_batch: int = 2) -> DataLoader:
+    """Batches as an evaluation loader emits them, made by hand."""
+    batches = []
+    for number, (name, length) in enumerate(lengths.items()):
+        generator = torch.Generator().manual_seed(number)
+        padded = -(-length // chunk) * chunk
+        exists = torch.arange(padded) < length
+        face = (torch.rand(64, generator=generator) > 0.2)[:padded] & exists
+        pixels = torch.randint(0, 256, (64, 3, 4, 4), generator=generator, dtype=torch.uint8)[:padded]
+        whole = {
+            "video": pixels * face[:, None, None, None],
+            "video_mask": face,
+            "audio_mask": exists,
+            "time": 0.5 + (torch.arange(padded) % chunk) / 25,
+            "target": torch.randint(0, CLASSES, (padded,), generator=generator).where(
+                exists, torch.tensor(-1)
+            ),
+            "frame": torch.arange(padded).where(exists, torch.tensor(-1)),
+        }
+        rows = [{key: value[i : i + chunk] for key, value in whole.items()} for i in range(0, padded, chunk)]
+        for first in range(0, len(rows), per_batch):
+            part = rows[first : first + per_batch]
+            batch = {key: torch.stack([row[key] for row in part]) for key in whole}
+            batch["audio"] = torch.full((len(part), 100), 0.1 * number)
+            batch["video_id"] = [name] * len(part)
+            batch["audio_start"] = [(first + i) * chunk / 25 - 0.5 for i in range(len(part))]
+            batch["num_frames"] = [length] * len(part)
+            batches.append(batch)
+    return DataLoader(batches, batch_size=None)
+
+
+def evaluate(loader: DataLoader, folder: Path, method: str = "validate", **options):
+    module = ExpressionModule(PixelEncoder(), ClockEncoder(), ContextHead(3, 2, CLASSES))
+    collector = Collector()
+    trainer = pl.Trainer(
+        default_root_dir=folder,
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        callbacks=[collector, SlidingWindowInference(window=8, stride=4)],
+        **options,
+    )
+    arguments = {"return_predictions": False} if method == "predict" else {"verbose": False}
+    getattr(trainer, method)(module, loader, **arguments)
+    return module, trainer, collector.results
+
+
+LENGTHS = {"a": 20, "b": 8, "c": 3, "d": 33}
+
+
+def test_logged_scores_are_scikit_learns(tmp_path: Path) -> None:
+    _, trainer, results = evaluate(make_loader(LENGTHS), tmp_path)
+    target = torch.cat([result.target for result in results]).numpy()
+    predicted = torch.cat([result.scores.argmax(-1) for result in results]).numpy()
+    assert len(target) == sum(LENGTHS.values())
+    logged = trainer.callback_metrics
+    expected = f1_score(target, predicted, labels=range(CLASSES), average="macro", zero_division=0)
+    assert float(logged["val/f1"]) == pytest.approx(expected, abs=1e-6)
+    assert float(logged["val/accuracy"]) == pytest.approx((target == predicted).mean(), abs=1e-6)
+
+
+def test_each_present_frame_passes_the_visual_encoder_once(tmp_path: Path) -> None:
+    loader = make_loader(LENGTHS)
+    module, _, _ = evaluate(loader, tmp_path, "test")
+    assert module.visual_encoder.frames_seen == sum(
+        int(batch["video_mask"].sum()) for batch in loader.dataset
+    )
+
+
+@pytest.mark.parametrize("per_batch", [1, 3, 100])
+def test_batches_do_not_matter(tmp_path: Path, per_batch: int) -> None:
+    _, _, expected = evaluate(make_loader(LENGTHS), tmp_path)
+    _, _, results = evaluate(make_loader(LENGTHS, per_batch=per_batch), tmp_path)
+    for one, other in zip(expected, results, strict=True):
+        assert one.video_id == other.video_id
+        torch.testing.assert_close(one.scores, other.scores, atol=1e-6, rtol=0)
+
+
+def test_chunks_do_not_matter(tmp_path: Path) -> None:
+    _, _, expected = evaluate(make_loader(LENGTHS, chunk=8), tmp_path)
+    _, _, results = evaluate(make_loader(LENGTHS, chunk=16), tmp_path)
+    for one, other in zip(expected, results, strict=True):
+        torch.testing.assert_close(one.scores, other.scores, atol=1e-6, rtol=0)
+
+
+def test_a_video_cut_short_is_scored_as_far_as_it_was_seen(tmp_path: Path) -> None:
+    _, _, results = evaluate(make_loader(LENGTHS, per_batch=1), tmp_path, limit_val_batches=2)
+    assert [(result.video_id, len(result.target)) for result in results] == [("a", 16)]
+
+
+def test_test_scores_each_modality_alone(tmp_path: Path) -> None:
+    _, _, results = evaluate(make_loader({"a": 20}), tmp_path, "test")
+    scores = {result.condition: result.scores for result in results}
+    assert list(scores) == ["audio+video", "video only", "audio only"]
+    whole = make_loader({"a": 20})
+    for batch in whole.dataset:
+        batch["audio_mask"][:] = False
+    _, _, silent = evaluate(whole, tmp_path)
+    torch.testing.assert_close(scores["video only"], silent[0].scores)
+    assert (scores["audio only"] - scores["audio+video"]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("method", ["validate", "predict"])
+def test_other_stages_score_one_condition(tmp_path: Path, method: str) -> None:
+    _, _, results = evaluate(make_loader(LENGTHS), tmp_path, method)
+    assert {result.condition for result in results} == {"audio+video"}
+    assert [result.video_id for result in results] == list(LENGTHS)
+
+
+@pytest.mark.parametrize(("precision", "autocast"), [("32-true", {False}), ("bf16-mixed", {True})])
+def test_the_head_runs_under_the_trainers_precision(tmp_path: Path, precision: str, autocast: set) -> None:
+    module, _, _ = evaluate(make_loader(LENGTHS), tmp_path, precision=precision)
+    assert module.fusion.autocast_seen == autocast
+
+
+def test_a_batch_that_mixes_videos_is_refused(tmp_path: Path) -> None:
+    loader = make_loader({"a": 16})
+    loader.dataset[0]["video_id"] = ["a", "b"]
+    with pytest.raises(ValueError, match="one video"):
+        evaluate(loader, tmp_path)

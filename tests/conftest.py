@@ -1,0 +1,28 @@
+"""Fixtures that many tests share: a corpus on disk, and the real clips where they are."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+REAL = Path(__file__).parents[1].parent / "shared" / "real"
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small corpus in Aff-Wild2's layout, with every trap."""
+    from abaw.synth import write_corpus
+
+    root = tmp_path_factory.mktemp("corpus") / "root"
+    write_corpus(root, videos=12, frames=90, seed=0, progress=False)
+    return root
+
+
+@pytest.fixture(scope="session")
+def real() -> Path:
+    """The folder of real talking-face clips and of the face detector's weights."""
+    if not (REAL / "README.md").is_file():
+        pytest.skip(f"the real clips are not there: {REAL}")
+    return REAL

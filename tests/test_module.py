@@ -1,0 +1,259 @@
+import math
+from itertools import pairwise
+from pathlib import Path
+
+import lightning.pytorch as pl
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import f1_score
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from abaw import EXPRESSIONS, ExpressionModule
+from abaw.callbacks import SlidingWindowInference
+from abaw.encoders import AudioEncoder, ConvVisualEncoder, LogMelEncoder, VisualEncoder
+from abaw.errors import InputError
+from abaw.fusion import ConcatFusion, DualBranchTransformer, FusionHead, ModalityDropout
+from abaw.losses import FocalLoss
+from abaw.module import warmup_cosine
+
+B, T, S = 3, 6, 8000
+
+
+def make_batch(seed: int = 0, batch: int = B) -> dict:
+    generator = torch.Generator().manual_seed(seed)
+    mask = torch.rand(batch, T, generator=generator) > 0.3
+    return {
+        "video": torch.randint(0, 256, (batch, T, 3, 32, 32), dtype=torch.uint8, generator=generator)
+        * mask[..., None, None, None],
+        "video_mask": mask,
+        "audio": torch.randn(batch, S, generator=generator) * 0.1,
+        "audio_mask": torch.rand(batch, T, generator=generator) > 0.2,
+        "time": 0.1 + torch.arange(T).expand(batch, T) / 25,
+        "target": torch.randint(-1, 8, (batch, T), generator=generator),
+        "frame": torch.arange(T).expand(batch, T).clone(),
+        "video_id": ["v"] * batch,
+        "audio_start": [0.0] * batch,
+        "num_frames": [T] * batch,
+    }
+
+
+def make_module(**changes) -> ExpressionModule:
+    torch.manual_seed(0)
+    slots = {
+        "visual_encoder": ConvVisualEncoder(out_features=16),
+        "audio_encoder": LogMelEncoder(out_features=12),
+        "fusion": ConcatFusion(16, 12, 8),
+        "modality_dropout": ModalityDropout(0.2, 0.2),
+    }
+    return ExpressionModule(**{**slots, **changes})
+
+
+class Peeking(FusionHead):
+    """Keeps what it was given, and forgets its masks."""
+
+    def __init__(self, visual_dim: int, audio_dim: int, num_classes: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(visual_dim + audio_dim, num_classes)
+        self.given: dict[str, Tensor] = {}
+
+    def forward(self, visual, audio, video_mask, audio_mask, time=None, frame_mask=None):
+        self.given = {"visual": visual, "audio": audio, "video_mask": video_mask, "audio_mask": audio_mask}
+        return self.linear(torch.cat([visual, audio], dim=-1))
+
+
+def fit(module: ExpressionModule, folder: Path, **trainer) -> pl.Trainer:
+    options = {"max_epochs": 1, "accelerator": "cpu", "logger": False, "enable_progress_bar": False}
+    trainer = pl.Trainer(default_root_dir=folder, enable_model_summary=False, **{**options, **trainer})
+    data = DataLoader([make_batch(seed) for seed in range(4)], batch_size=None)
+    trainer.fit(module, data)
+    return trainer
+
+
+def test_modality_dropout_zeroes_what_it_drops() -> None:
+    module = make_module(fusion=Peeking(16, 12, 8), modality_dropout=ModalityDropout(0.0, 1.0)).train()
+    batch = make_batch()
+    batch["video_mask"][:] = True
+    module(batch)
+    given = module.fusion.given
+    assert not given["audio_mask"].any()
+    assert given["audio"].abs().max() == 0
+    assert given["visual"].abs().max() > 0
+    module.eval()(batch)
+    assert module.fusion.given["audio_mask"].any()
+
+
+@pytest.mark.parametrize(("slot", "dim"), [("visual_encoder", (1, 12)), ("audio_encoder", (16, 1))])
+def test_either_encoder_may_be_null(slot: str, dim: tuple[int, int]) -> None:
+    module = make_module(**{slot: None, "fusion": DualBranchTransformer(*dim, 8, dim=16)})
+    batch = make_batch()
+    logits = module(batch)
+    assert logits.shape == (B, T, 8)
+    features = module.encode(batch)
+    mask = "video_mask" if slot == "visual_encoder" else "audio_mask"
+    assert not features[mask].any()
+
+
+def test_both_encoders_null_is_refused() -> None:
+    with pytest.raises(ValueError, match="both are null"):
+        make_module(visual_encoder=None, audio_encoder=None)
+
+
+@pytest.mark.parametrize(
+    ("head", "words"),
+    [
+        (
+            ConcatFusion(32, 12, 8),
+            r"visual_dim=32.*ConvVisualEncoder\(out_features=16\) asks for visual_dim=16",
+        ),
+        (ConcatFusion(16, 128, 8), r"audio_dim=128.*LogMelEncoder\(out_features=12\)"),
+        (ConcatFusion(16, 12, 7), r"num_classes=7, but the 8 class_names"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused_in_words(head: FusionHead, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        make_module(fusion=head)
+
+
+def test_warmup_out_of_range_is_refused() -> None:
+    with pytest.raises(ValueError, match="warmup"):
+        make_module(warmup=3)
+
+
+def test_training_loss_is_the_mean_over_annotated_frames(tmp_path: Path) -> None:
+    module = make_module(fusion=Peeking(16, 12, 8), modality_dropout=None, loss=FocalLoss(gamma=0.0), lr=0.0)
+    trainer = fit(module, tmp_path)
+    losses, count = 0.0, 0
+    module.eval()
+    for seed in range(4):
+        batch = make_batch(seed)
+        logits = module(batch).detach().double().numpy()
+        for row in range(B):
+            for frame in range(T):
+                target = int(batch["target"][row, frame])
+                if target >= 0:
+                    x = logits[row, frame]
+                    losses += math.log(np.exp(x).sum()) - x[target]
+                    count += 1
+    assert float(trainer.callback_metrics["train/loss"]) == pytest.approx(losses / count, rel=1e-5)
+
+
+def test_a_batch_without_annotations_costs_nothing(tmp_path: Path) -> None:
+    module = make_module()
+    batch = make_batch()
+    batch["target"][:] = -1
+    trainer = pl.Trainer(
+        default_root_dir=tmp_path, max_epochs=1, accelerator="cpu", logger=False, enable_progress_bar=False
+    )
+    before = {name: value.clone() for name, value in module.fusion.named_parameters()}
+    module.weight_decay = 0.0
+    trainer.fit(module, DataLoader([batch], batch_size=None))
+    for name, value in module.fusion.named_parameters():
+        torch.testing.assert_close(value, before[name])
+
+
+def test_decay_spares_norms_and_biases_and_encoders_have_their_rate(tmp_path: Path) -> None:
+    module = make_module(lr=1e-3, encoder_lr=1e-5, weight_decay=0.3)
+    optimizer = fit(module, tmp_path, max_steps=1).optimizers[0]
+    names = {id(parameter): name for name, parameter in module.named_parameters()}
+    seen = set()
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            name = names[id(parameter)]
+            seen.add(name)
+            assert group["weight_decay"] == (0.3 if parameter.ndim > 1 else 0.0), name
+            assert group["initial_lr"] == (1e-5 if "encoder" in name else 1e-3), name
+    assert seen == set(names.values())
+
+
+def test_schedule_rises_then_falls_to_zero() -> None:
+    factors = [warmup_cosine(step, 10, 100) for step in range(101)]
+    assert factors[:10] == pytest.approx([(i + 1) / 10 for i in range(10)])
+    assert factors[55] == pytest.approx(0.5)
+    assert factors[100] == pytest.approx(0.0)
+    assert all(a >= b for a, b in pairwise(factors[10:]))
+
+
+def test_endless_training_is_refused_in_words(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"trainer\.max_epochs"):
+        fit(make_module(), tmp_path, max_epochs=-1)
+
+
+def test_checkpoint_loads_in_plain_python_without_arguments(tmp_path: Path) -> None:
+    module = make_module(loss=FocalLoss(gamma=1.5, alpha=[1.0] * 8), lr=2e-3)
+    path = tmp_path / "model.ckpt"
+    fit(module, tmp_path).save_checkpoint(path)
+    loaded = ExpressionModule.load_from_checkpoint(path, weights_only=True).eval()
+    assert (loaded.lr, loaded.loss.gamma, loaded.class_names) == (2e-3, 1.5, list(EXPRESSIONS))
+    batch = make_batch()
+    torch.testing.assert_close(loaded(batch), module.eval()(batch))
+
+
+class Wrapped(VisualEncoder):
+    """Made from a live module, which no checkpoint can describe."""
+
+    out_features = 16
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, video: Tensor, video_mask: Tensor) -> Tensor:
+        return self.net(video, video_mask)
+
+
+def test_checkpoint_of_live_modules_takes_them_as_arguments(tmp_path: Path) -> None:
+    module = make_module(visual_encoder=Wrapped(ConvVisualEncoder(out_features=16)))
+    path = tmp_path / "model.ckpt"
+    fit(module, tmp_path).save_checkpoint(path)
+    slots = {
+        "visual_encoder": Wrapped(ConvVisualEncoder(out_features=16)),
+        "audio_encoder": LogMelEncoder(out_features=12),
+        "fusion": ConcatFusion(16, 12, 8),
+    }
+    loaded = ExpressionModule.load_from_checkpoint(path, weights_only=True, **slots).eval()
+    batch = make_batch()
+    torch.testing.assert_close(loaded(batch), module.eval()(batch))
+
+
+class OneHotAudio(AudioEncoder):
+    """Features that grow with the frame's time, so that results say where they come from."""
+
+    out_features = 12
+
+    def forward(self, audio: Tensor, time: Tensor, audio_mask: Tensor) -> Tensor:
+        return (torch.sin(torch.arange(12) * time[..., None] * 5)) * audio_mask[..., None]
+
+
+def test_train_metrics_are_the_challenges(tmp_path: Path) -> None:
+    head = ConcatFusion(16, 12, 8, dropout=0.0)
+    module = make_module(audio_encoder=OneHotAudio(), fusion=head, modality_dropout=None, lr=0.0)
+    trainer = fit(module, tmp_path)
+    predictions, targets = [], []
+    module.eval()
+    for seed in range(4):
+        batch = make_batch(seed)
+        predictions.append(module(batch).argmax(-1).flatten())
+        targets.append(batch["target"].flatten())
+    predicted, target = torch.cat(predictions), torch.cat(targets)
+    valid = target >= 0
+    expected = f1_score(target[valid], predicted[valid], labels=range(8), average="macro", zero_division=0)
+    assert float(trainer.callback_metrics["train/f1"]) == pytest.approx(expected, abs=1e-6)
+
+
+def test_module_trains_with_inference(tmp_path: Path) -> None:
+    module = make_module()
+    trainer = pl.Trainer(
+        default_root_dir=tmp_path,
+        max_epochs=1,
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        callbacks=[SlidingWindowInference(window=T)],
+    )
+    loader = DataLoader([make_batch(seed, batch=1) for seed in range(4)], batch_size=None)
+    trainer.fit(module, loader, loader)
+    assert 0 <= float(trainer.callback_metrics["val/f1"]) <= 1
+    assert math.isfinite(float(trainer.callback_metrics["val/loss"]))
+    assert {f"val/f1/{name}" for name in EXPRESSIONS} <= set(trainer.callback_metrics)
