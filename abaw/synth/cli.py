@@ -1,0 +1,35 @@
+"""``abaw synth``: write a synthetic corpus."""
+
+import argparse
+import sys
+
+from abaw.errors import InputError
+
+
+def main(argv: list[str]) -> int:
+    """Run ``abaw synth`` with its arguments; return the exit status, 2 for bad input."""
+    parser = argparse.ArgumentParser(
+        prog="abaw synth",
+        description="Write a small corpus of drawn faces and synthesised voices, in Aff-Wild2's layout.",
+    )
+    parser.add_argument("root", metavar="ROOT", help="folder to make")
+    parser.add_argument(
+        "--videos", type=int, default=40, metavar="N", help="how many videos (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--frames", type=int, default=300, metavar="N", help="labels of each (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="equal seeds give equal files (default: %(default)s)"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace an older synthetic corpus")
+    args = parser.parse_args(argv)
+
+    from abaw.synth.corpus import write_corpus  # OpenCV and PyAV: not for --help
+
+    try:
+        write_corpus(args.root, args.videos, args.frames, args.seed, overwrite=args.overwrite)
+    except InputError as error:
+        print(f"abaw synth: {error}", file=sys.stderr)
+        return 2
+    return 0
