@@ -4,11 +4,13 @@ Everything is on the container's own clock: pictures and sound keep the distance
 late start or a hole in the track included.
 """
 
+from __future__ import annotations
+
 import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import av
 import numpy as np
@@ -63,6 +65,14 @@ class SoundTrack:
             with safe_open(self.path, framework="numpy") as file:
                 clip[begin - first : end - first] = file.get_slice("samples")[begin:end]
         return clip
+
+    def stretches(self, first: int, count: int) -> list[slice]:
+        """Where the track has something in what ``read(first, count)`` returns."""
+        return [
+            slice(max(int(begin) - first, 0), int(end) - first)
+            for begin, end in self.spans
+            if begin < first + count and end > first
+        ]
 
 
 def open_sound(source: Path, cache: Path) -> SoundTrack | None:
@@ -174,38 +184,45 @@ class _Sound:
 def _decode(source: Path) -> tuple[_Sound, NDArray[np.float64]]:
     sound = _Sound()
     times: list[float] = []
-    packets = broken = 0
-    cut_off = False
+    problems: list[str] = []
+    broken = 0
     try:
         with av.open(str(source)) as container:
             video = container.streams.video[0]
-            declared = video.frames
+            count = last = 0
             try:
                 for packet in container.demux([video, *container.streams.audio[:1]]):
-                    if packet.stream is video:
-                        packets += packet.dts is not None or packet.size > 0
+                    if packet.stream is not video:
+                        broken += not _decode_sound(packet, sound)
+                    elif packet.dts is not None:
+                        count, last = count + 1, packet.dts + (packet.duration or 0)
                         if (time := picture_time(packet)) is not None:
                             times.append(time)
-                        continue
-                    try:
-                        frames = packet.decode()
-                    except av.FFmpegError:
-                        broken += 1
-                        continue
-                    for frame in frames:
-                        assert isinstance(frame, av.AudioFrame)
-                        sound.add(frame)
-            except av.FFmpegError:
-                cut_off = True
+            except av.FFmpegError as error:
+                problems.append(f"reading stops with {error.strerror!r}")
+            # AVI counts pictures that are shown again and have no packet: its end tells.
+            end = (video.start_time or 0) + (video.duration or 0)
+            if count < video.frames and last < end:
+                problems.append(f"{count} of {video.frames} pictures are there")
     except (av.FFmpegError, IndexError) as error:
         raise unreadable(source, error) from error
     sound.finish()
     if not times:
         raise InputError(f"{source}: holds no picture; get the file again.")
-    if cut_off or packets < declared or broken:
-        warnings.warn(
-            f"{source}: is damaged: {len(times)} of {declared or 'its'} pictures have a timestamp and "
-            f"{broken} packets of sound can't be decoded; what can be is used.",
-            stacklevel=2,
-        )
+    if broken:
+        problems.append(f"{broken} packets of sound can't be decoded")
+    if problems:
+        warnings.warn(f"{source}: is damaged: {', '.join(problems)}; the rest is used.", stacklevel=2)
     return sound, np.sort(np.array(times, dtype=np.float64))
+
+
+def _decode_sound(packet: av.Packet[Any], sound: _Sound) -> bool:
+    """Decode a packet into ``sound``, and say whether that worked."""
+    try:
+        frames = packet.decode()
+    except av.FFmpegError:
+        return False
+    for frame in frames:
+        assert isinstance(frame, av.AudioFrame)
+        sound.add(frame)
+    return True

@@ -1,8 +1,7 @@
 """Aff-Wild2 for Lightning."""
 
 import os
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +10,16 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
+from numpy.typing import NDArray
 from torch import Tensor
 
 from abaw.data.annotations import read_class_names
 from abaw.data.audio import SoundTrack
 from abaw.data.augment import Augmentation
 from abaw.data.datasets import ChunkDataset, Loader, WindowDataset
+from abaw.data.folds import assign_folds
 from abaw.data.layout import RAW_FOLDERS, Split, Video, annotation_files, scan
-from abaw.data.partition import partition
-from abaw.data.recordings import load_recordings
+from abaw.data.recordings import load_recordings, read_targets
 from abaw.data.samplers import VideoShardSampler, WindowSampler
 from abaw.data.sound_cache import open_sounds
 from abaw.data.windows import Recording, WindowReader, clip_samples, collate
@@ -128,18 +128,21 @@ class AffWild2DataModule(pl.LightningDataModule):
         return torch.from_numpy(np.bincount(labels[labels >= 0], minlength=self.num_classes))
 
     def prepare_data(self) -> None:
-        """Decode the sound of the raw videos into the cache."""
-        self._open_sounds(scan(self.root, self.template))
+        """Decode the sound of the raw videos into the cache, once everything else has been found right."""
+        videos, _ = self._read_labels()
+        self._open_sounds(videos)
 
     def setup(self, stage: str | None = None) -> None:
         """Read all labels and clocks, for every stage at once."""
         if self._recordings:
             return
-        videos = scan(self.root, self.template)
+        videos, targets = self._read_labels()
         sounds = self._open_sounds(videos)
-        self._check_sound([video for video in videos if video.annotation], sounds)
-        self._recordings = load_recordings(videos, sounds, self.class_names)
-        self._videos = videos if self.folds is None else self._regroup(videos, self._recordings, self.folds)
+        self._warn_of_silence([video for video in videos if video.annotation], sounds)
+        self._recordings = load_recordings(videos, targets, sounds)
+        if self.folds is not None:
+            videos = assign_folds(videos, [len(r) for r in self._recordings], self.folds, self.fold)
+        self._videos = videos
 
     def train_dataloader(self) -> Loader:
         """Windows of the training videos, at other places in every epoch."""
@@ -170,8 +173,12 @@ class AffWild2DataModule(pl.LightningDataModule):
 
     def predict_dataloader(self) -> Loader:
         """The videos of the test list or the template, whole, in chunks."""
-        missing = [video.video_id for video in self._videos if video.split == "test" and not video.raw]
-        self._check_missing(missing, sum(video.split == "test" for video in self._videos))
+        recordings = self._select("test")
+        self._require_raw([video for video in self._videos if video.split == "test"])
+        if unknown := [recording.video_id for recording in recordings if len(recording) == 0]:
+            raise InputError(
+                f"{self.root}: no template, raw video or crop says how many frames {_first(unknown)} has."
+            )
         return self._chunk_loader("test")
 
     def _chunk_loader(self, split: Split) -> Loader:
@@ -214,54 +221,39 @@ class AffWild2DataModule(pl.LightningDataModule):
             raise InputError(f"{self.root}: holds no {split} video; {hint[split]}.")
         return chosen
 
+    def _read_labels(self) -> tuple[list[Video], dict[str, NDArray[np.int64]]]:
+        videos = scan(self.root, self.template)
+        self._require_raw([video for video in videos if video.annotation])
+        return videos, read_targets(videos, self.class_names)
+
     def _open_sounds(self, videos: Sequence[Video]) -> dict[str, SoundTrack]:
         sources = {video.raw_id: video.raw for video in videos if video.raw is not None}
         return open_sounds(sources, self.cache_dir, self.num_workers or os.cpu_count() or 1)
 
-    def _check_sound(self, videos: Sequence[Video], sounds: dict[str, SoundTrack]) -> None:
-        self._check_missing([video.video_id for video in videos if not video.raw], len(videos))
+    def _require_raw(self, videos: Sequence[Video]) -> None:
+        missing = [video.video_id for video in videos if video.raw is None]
+        if missing and not self.allow_missing_audio:
+            folders = ", ".join(f"{name}/" for name in RAW_FOLDERS)
+            raise InputError(
+                f"{self.root}: {len(missing)} of {len(videos)} videos have no raw video in {folders} (first: "
+                f"{_first(missing)}); put them there, or set allow_missing_audio to do without."
+            )
+
+    def _warn_of_silence(self, videos: Sequence[Video], sounds: Mapping[str, SoundTrack]) -> None:
+        missing = [video.video_id for video in videos if video.raw is None]
         silent = [video.video_id for video in videos if video.raw and sounds[video.raw_id].is_silent]
-        if len(silent) == len(videos) and not self.allow_missing_audio:
+        if len(missing + silent) == len(videos) and not self.allow_missing_audio:
             raise InputError(
                 f"{self.root}: none of the {len(videos)} annotated videos has sound; "
                 "set allow_missing_audio to train without."
             )
-        if silent:
-            rank_zero_warn(
-                f"{len(silent)} of {len(videos)} videos have no sound track (first: {_first(silent)}); their "
-                "voice counts as absent.",
-                category=UserWarning,
-            )
-
-    def _check_missing(self, missing: list[str], total: int) -> None:
-        if not missing:
-            return
-        message = (
-            f"{self.root}: {len(missing)} of {total} videos have no raw video (first: {_first(missing)})"
-        )
-        if not self.allow_missing_audio:
-            folders = ", ".join(f"{name}/" for name in RAW_FOLDERS)
-            raise InputError(
-                f"{message} in {folders}; put them there, or set allow_missing_audio to train without."
-            )
-        rank_zero_warn(f"{message}; their voice counts as absent.", category=UserWarning)
-
-    def _regroup(self, videos: list[Video], recordings: list[Recording], folds: int) -> list[Video]:
-        """The videos with their splits by fold; persons of one raw video stay together."""
-        frames: dict[str, int] = {}
-        for video, recording in sorted(zip(videos, recordings, strict=True), key=lambda pair: pair[0].raw_id):
-            if video.annotation:
-                frames[video.raw_id] = frames.get(video.raw_id, 0) + len(recording)
-        if folds > len(frames):
-            raise InputError(f"folds must be at most {len(frames)}, the number of raw videos, not {folds}.")
-        names = list(frames)
-        chosen = {names[index] for index in partition(list(frames.values()), folds)[self.fold]}
-        return [
-            replace(video, split="validation" if video.raw_id in chosen else "train")
-            if video.annotation
-            else video
-            for video in videos
-        ]
+        for names, what in ((missing, "raw video"), (silent, "sound track")):
+            if names:
+                rank_zero_warn(
+                    f"{len(names)} of {len(videos)} videos have no {what} (first: {_first(names)}); "
+                    "their voice counts as absent.",
+                    category=UserWarning,
+                )
 
 
 def _check_at_least(least: int, **arguments: float) -> None:

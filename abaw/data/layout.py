@@ -53,9 +53,9 @@ def annotation_folder(root: Path) -> Path:
         raise InputError(f"{root}: no such folder; set root to the folder that holds Aff-Wild2.")
     found = [root / name for name in ANNOTATION_FOLDERS if (root / name).is_dir()]
     if len(found) != 1:
-        names = " or ".join(f"{name}/" for name in ANNOTATION_FOLDERS)
-        problem = "holds more than one of" if found else "holds neither"
-        raise InputError(f"{root}: {problem} {names}; root must hold exactly one annotation folder.")
+        names = ", ".join(f"{name}/" for name in ANNOTATION_FOLDERS)
+        problem = "more than one" if found else "none"
+        raise InputError(f"{root}: holds {problem} of {names}; it must hold exactly one annotation folder.")
     return found[0]
 
 

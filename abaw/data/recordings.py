@@ -22,44 +22,70 @@ _FALLBACK_RATE: Final = 30.0
 """Frames a second of a video whose file doesn't say."""
 
 
-def load_recordings(
-    videos: Sequence[Video], sounds: Mapping[str, SoundTrack], class_names: tuple[str, ...]
-) -> list[Recording]:
-    """Read the labels of all videos, list their crops and put both on the raw videos' clocks.
-
-    A video has as many frames as labels, or rows in the template, or decoded pictures. One warning says by
-    how much the crops and the pictures differ from that.
+def read_targets(videos: Sequence[Video], class_names: tuple[str, ...]) -> dict[str, NDArray[np.int64]]:
+    """Read the labels of all annotated videos, int64 (N,), by `Video.video_id`.
 
     Args:
         videos: What `abaw.data.layout.scan` found.
-        sounds: The sound of each raw video, by `Video.raw_id`.
         class_names: What every header must say.
 
     Raises:
-        InputError: An annotation is malformed or has another header, or nothing says how long a video is.
+        InputError: An annotation is malformed or has another header.
+    """
+    targets = {}
+    for video in videos:
+        if video.annotation is None:
+            continue
+        annotation = read_annotation(video.annotation)
+        if annotation.class_names != class_names:
+            raise InputError(
+                f"{video.annotation}, line 1: the classes {','.join(annotation.class_names)} are not the "
+                f"{','.join(class_names)} of the other files."
+            )
+        targets[video.video_id] = annotation.labels
+    return targets
+
+
+def load_recordings(
+    videos: Sequence[Video],
+    targets: Mapping[str, NDArray[np.int64]],
+    sounds: Mapping[str, SoundTrack],
+) -> list[Recording]:
+    """List the crops of all videos and put frames and sound on one clock.
+
+    A video has as many frames as labels, or rows in the template, or decoded pictures, or else the number of
+    its last crop. One warning says by how much the crops and the pictures differ from that.
+
+    Args:
+        videos: What `abaw.data.layout.scan` found.
+        targets: What `read_targets` read.
+        sounds: The sound of each raw video, by `Video.raw_id`.
     """
     recordings = []
     differences: dict[str, int] = {}
     for video in videos:
         sound = sounds.get(video.raw_id)
+        picture_times = np.zeros(0) if sound is None else sound.picture_times
         crops = _crop_numbers(video.crops)
-        pictures = len(sound.picture_times) if sound is not None else int(crops.max(initial=0))
-        target = _read_target(video, class_names, video.num_frames or pictures)
-        num_frames = len(target)
-        has_crop = np.zeros(num_frames, dtype=np.bool_)
-        has_crop[crops[crops <= num_frames] - 1] = True
+        target = targets.get(video.video_id)
+        if target is None:
+            length = video.num_frames or len(picture_times) or int(crops.max(initial=0))
+            target = np.full(length, IGNORE_INDEX)
+        has_crop = np.zeros(len(target), dtype=np.bool_)
+        has_crop[crops[crops <= len(target)] - 1] = True
         differences[video.video_id] = max(
-            int((crops > num_frames).sum()), abs(pictures - num_frames) if sound is not None else 0
+            int((crops > len(target)).sum()),
+            0 if sound is None else abs(len(picture_times) - len(target)),
         )
         recordings.append(
             Recording(
                 video_id=video.video_id,
                 target=target,
-                time=frame_times(sound.picture_times if sound is not None else np.zeros(0), num_frames),
+                time=frame_times(picture_times, len(target)),
                 crops=video.crops,
                 has_crop=has_crop,
                 sound=sound,
-                broken=torch.zeros(num_frames, dtype=torch.bool),
+                broken=torch.zeros(len(target), dtype=torch.bool),
             )
         )
     _warn_of_differences(differences)
@@ -81,20 +107,6 @@ def frame_times(picture_times: NDArray[np.float64], num_frames: int) -> NDArray[
     missing = np.arange(1, num_frames - len(picture_times) + 1)
     last = picture_times[-1] if len(picture_times) else -interval
     return np.concatenate([picture_times[:num_frames], last + interval * missing])
-
-
-def _read_target(video: Video, class_names: tuple[str, ...], num_frames: int) -> NDArray[np.int64]:
-    if video.annotation is None:
-        if num_frames == 0:
-            raise InputError(f"{video.video_id}: no template, raw video or crop says how many frames it has.")
-        return np.full(num_frames, IGNORE_INDEX)
-    annotation = read_annotation(video.annotation)
-    if annotation.class_names != class_names:
-        raise InputError(
-            f"{video.annotation}, line 1: the classes {','.join(annotation.class_names)} are not the "
-            f"{','.join(class_names)} of the other files."
-        )
-    return annotation.labels
 
 
 def _crop_numbers(folder: Path | None) -> NDArray[np.int64]:

@@ -82,17 +82,17 @@ class WindowReader:
         present = frames[frames >= 0]
         time = recording.time[present]
         places, pictures = self._read_crops(recording, present)
-        start, sound = self._read_sound(recording, float(time[0]))
+        start, sound = self._read_sound(recording, float(time[0]), rng)
         if self.augmentation is not None and rng is not None:
             pictures = self.augmentation.pictures(pictures, rng)
-            sound = self.augmentation.sound(sound, rng)
 
         count = len(present)
         sample["video"][places] = torch.from_numpy(pictures).permute(0, 3, 1, 2)
         sample["video_mask"][places] = True
         sample["audio"] = torch.from_numpy(sound)
         if recording.sound is not None:
-            sample["audio_mask"][:count] = torch.from_numpy(recording.sound.covers(time))
+            heard = time < start + self.num_samples / SAMPLE_RATE
+            sample["audio_mask"][:count] = torch.from_numpy(recording.sound.covers(time) & heard)
         sample["time"][:count] = torch.from_numpy(time - start)
         sample["target"][:count] = torch.from_numpy(recording.target[present])
         sample["frame"][:count] = torch.from_numpy(present)
@@ -126,15 +126,24 @@ class WindowReader:
         blank = np.zeros((0, self.image_size, self.image_size, 3), dtype=np.uint8)
         return list(faces), np.stack(list(faces.values())) if faces else blank
 
-    def _read_sound(self, recording: Recording, first_frame: float) -> tuple[float, NDArray[np.float32]]:
+    def _read_sound(
+        self, recording: Recording, first_frame: float, rng: np.random.Generator | None
+    ) -> tuple[float, NDArray[np.float32]]:
         """When the clip's first sample is, and the clip, (S,)."""
+        track = recording.sound
         # The clip starts on a sample of the track's own grid, so that nothing is interpolated.
-        origin = recording.sound.start if recording.sound is not None else 0.0
+        origin = 0.0 if track is None else track.start
         first = round((first_frame - self.audio_context - origin) * SAMPLE_RATE)
         start = origin + first / SAMPLE_RATE
-        if recording.sound is None:
+        if track is None:
             return start, np.zeros(self.num_samples, dtype=np.float32)
-        return start, recording.sound.read(first, self.num_samples).astype(np.float32) / np.float32(32768)
+        sound = track.read(first, self.num_samples).astype(np.float32) / np.float32(32768)
+        if self.augmentation is not None and rng is not None:
+            changed = self.augmentation.sound(sound, rng)
+            # What the track doesn't cover stays zero, noise or not.
+            for stretch in track.stretches(first, self.num_samples):
+                sound[stretch] = changed[stretch]
+        return start, sound
 
     def _read_crop(self, recording: Recording, frame: int) -> NDArray[np.uint8] | None:
         if recording.crops is None or not recording.has_crop[frame]:
@@ -159,14 +168,21 @@ def crop_path(crops: Path, frame: int) -> Path:
 def clip_samples(times: Sequence[NDArray[np.float64]], span: int, audio_context: float) -> int:
     """S: how many samples hold the sound of the longest window of a corpus.
 
+    That is the one of the lowest frame rate. A video whose timestamps have a hole doesn't count for more than
+    half as much again as its median rate says; the sound that no longer fits counts as absent.
+
     Args:
         times: When the frames of each video are shown, float64 (N,), seconds.
         span: Frames from a window's first to its last.
         audio_context: Seconds of sound before the first frame and after the last.
     """
-    seconds = max(
-        float((time[min(span, len(time) - 1) :] - time[: max(len(time) - span, 1)]).max()) for time in times
-    )
+    seconds = 0.0
+    for time in times:
+        reach = min(span, len(time) - 1)
+        if reach > 0:
+            longest = float((time[reach:] - time[:-reach]).max())
+            usual = reach * float(np.median(np.diff(time)))
+            seconds = max(seconds, min(longest, 1.5 * usual))
     return math.ceil(SAMPLE_RATE * (seconds + 2 * audio_context))
 
 

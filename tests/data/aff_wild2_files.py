@@ -1,0 +1,140 @@
+"""Tiny corpora in Aff-Wild2's layout, written with OpenCV and PyAV."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+
+HEADER = "Neutral,Anger,Disgust,Fear,Happiness,Sadness,Surprise,Other"
+
+
+def write_media(
+    path: Path,
+    num_frames: int = 30,
+    rate: Fraction | int = 25,
+    sound: np.ndarray | None = None,
+    sound_rate: int = 16_000,
+    sound_start: float = 0.0,
+    video_start: float = 0.0,
+    hole: tuple[float, float] | None = None,
+    stereo: bool = False,
+    noise: bool = False,
+    options: dict[str, str] | None = None,
+) -> None:
+    """Write a video whose picture i is grey of value 3 i, or noise, with a mono float sound in -1…1.
+
+    Args:
+        hole: (begin, length): sound from ``begin`` on is shifted by ``length`` seconds, by its timestamps alone.
+    """
+    audio_codec = {".avi": "pcm_s16le", ".mpg": "mp2"}.get(path.suffix, "aac")
+    video_codec = {".mpg": "mpeg1video"}.get(path.suffix, "mpeg4")
+    rng = np.random.default_rng(0)
+    with av.open(str(path), "w", options=options or {}) as container:
+        video = container.add_stream(video_codec, rate=Fraction(rate))
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        video.codec_context.time_base = 1 / Fraction(rate)
+        audio = None
+        if sound is not None:
+            audio = container.add_stream(audio_codec, rate=sound_rate)
+            audio.layout = "stereo" if stereo else "mono"
+        for index in range(num_frames):
+            picture = np.full((48, 64, 3), (3 * index) % 256, np.uint8)
+            if noise:
+                picture = rng.integers(0, 256, picture.shape, dtype=np.uint8)
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.time_base = 1 / Fraction(rate)
+            frame.pts = index + round(video_start * Fraction(rate))
+            container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+        if audio is not None:
+            _write_sound(container, audio, sound, sound_rate, sound_start, hole, stereo)
+
+
+def _write_sound(container, audio, sound, rate, start, hole, stereo) -> None:
+    samples = (np.clip(sound, -1, 1) * 32767).astype(np.int16)[None, :]
+    resampler = av.AudioResampler(format=audio.codec_context.format, layout=audio.layout, rate=rate)
+    for first in range(0, samples.shape[1], 1024):
+        block = samples[:, first : first + 1024]
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(block), format="s16p", layout="mono")
+        frame.sample_rate, frame.time_base = rate, Fraction(1, rate)
+        frame.pts = first + round(start * rate)
+        if hole is not None and first >= hole[0] * rate:
+            frame.pts += round(hole[1] * rate)
+        for converted in resampler.resample(frame):
+            container.mux(audio.encode(converted))
+    container.mux(audio.encode(None))
+
+
+def clicks(seconds: float, times: Sequence[float], rate: int = 16_000) -> np.ndarray:
+    """Silence with bursts of a 2 kHz tone, 4 ms each, beginning at ``times``."""
+    sound = np.zeros(round(seconds * rate))
+    burst = np.sin(2 * np.pi * 2000 * np.arange(round(0.004 * rate)) / rate)
+    for time in times:
+        sound[round(time * rate) :][: len(burst)] += burst
+    return sound
+
+
+def find_clicks(samples: np.ndarray) -> np.ndarray:
+    """Where `clicks` begin in 16 kHz samples, by the centre of their energy, in samples."""
+    energy = samples.astype(np.float64) ** 2
+    level = np.convolve(energy, np.ones(64), "same")
+    loud = np.flatnonzero(level > 0.3 * level.max())
+    found = []
+    for burst in np.split(loud, np.flatnonzero(np.diff(loud) > 800) + 1):
+        around = np.arange(max(burst[0] - 200, 0), min(burst[-1] + 200, len(samples)))
+        found.append((energy[around] * around).sum() / energy[around].sum() - 0.002 * 16_000)
+    return np.array(found)
+
+
+@dataclass
+class Corpus:
+    """Writes a corpus piece by piece."""
+
+    root: Path
+    annotations: str = "EXPR_Recognition_Challenge"
+    labels: dict[str, list[int]] = field(default_factory=dict)
+
+    def add(
+        self,
+        video_id: str,
+        labels: Sequence[int],
+        split: str = "Train_Set",
+        missing: Sequence[int] = (),
+        crops: str = "cropped_aligned",
+        raw: str | None = None,
+        **media,
+    ) -> None:
+        """Add a video; ``missing`` are frames without a crop, ``raw`` its file or "" for none."""
+        folder = self.root / self.annotations / split
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{video_id}.txt").write_text("\n".join([HEADER, *map(str, labels)]) + "\n")
+        self.labels[video_id] = list(labels)
+        self.add_crops(video_id, [i for i in range(len(labels)) if i not in missing], crops)
+        if raw != "":
+            self.add_raw(raw or f"batch1/{video_id}.mp4", **{"num_frames": len(labels)} | media)
+
+    def add_crops(self, video_id: str, frames: Sequence[int], crops: str = "cropped_aligned") -> None:
+        folder = self.root / crops / video_id
+        folder.mkdir(parents=True, exist_ok=True)
+        for frame in frames:
+            # The left half is as bright as the frame's number says, the right half dark.
+            picture = np.zeros((112, 112, 3), np.uint8)
+            picture[:, :56] = shade(frame)
+            cv2.imwrite(str(folder / f"{frame + 1:05d}.jpg"), picture)
+
+    def add_raw(self, raw: str, **media) -> None:
+        path = self.root / raw
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if "sound" not in media:
+            seconds = media["num_frames"] / media.get("rate", 25)
+            media["sound"] = 0.3 * np.sin(np.arange(round(seconds * 16_000)) * 0.2)
+        write_media(path, **media)
+
+
+def shade(frame: int) -> int:
+    """How bright the crop of a frame is."""
+    return 40 + 4 * frame % 200
