@@ -76,7 +76,9 @@ class HFAudioEncoder(SoundEncoder):
         super().__init__(config.hidden_size, span=span, stride=prod(config.conv_stride))
         model = load_model(model_name, config, pretrained, dtype)
         self.backbone = Backbone(model, freeze, example=torch.zeros(1, SAMPLE_RATE))
-        self.normalise = bool(processor.get("do_normalize", config.feat_extract_norm == "layer"))
+        self.normalise = bool(
+            processor.get("do_normalize", getattr(config, "feat_extract_norm", "layer") == "layer")
+        )
 
     def encode_sound(self, audio: Tensor) -> Tensor:
         """Encode float32 (B, S) into (B, K, D)."""

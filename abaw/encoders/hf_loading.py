@@ -133,7 +133,7 @@ def load_preprocessor(
         if pretrained:
             warnings.warn(
                 f"{model_name!r} has no preprocessor_config.json: its kind's usual normalisation is assumed",
-                stacklevel=3,
+                stacklevel=2,
             )
         return {}
     return entries

@@ -32,7 +32,8 @@ class HFVisualEncoder(FrameEncoder):
         dtype: what the weights are kept in; the half types are for frozen networks.
 
     Raises:
-        InputError: the network cannot be loaded, or an override is not one of its entries.
+        InputError: the network cannot be loaded, an override is not one of its entries, or it takes no
+            images.
 
     Example:
         >>> tiny = {"model_type": "beit", "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2,
@@ -69,6 +70,10 @@ class HFVisualEncoder(FrameEncoder):
         self.pooling = pooling
         self.image_size = _image_size(config, processor)
         model = load_model(model_name, config, pretrained, dtype)
+        if model.main_input_name != "pixel_values":
+            raise InputError(
+                f"a {config.model_type} network takes no images: set model_name to one that does"
+            )
         self.backbone = Backbone(model, freeze, example=torch.zeros(1, 3, self.image_size, self.image_size))
         mean, std = processor.get("image_mean", 0.5), processor.get("image_std", 0.5)
         if not processor.get("do_normalize", True):
@@ -87,7 +92,7 @@ class HFVisualEncoder(FrameEncoder):
         if pixels.shape[-2:] != size:
             pixels = F.interpolate(pixels, size, mode="bicubic", antialias=True).clamp(0, 255)
         pixels = (pixels / 255 - self.mean) / self.std
-        return F.layer_norm(self._pool(self.backbone(pixels)).float(), (self.out_features,))
+        return F.layer_norm(self._pool(self.backbone(pixels)).float(), (self.out_features,), eps=1e-12)
 
     def _pool(self, hidden: Tensor) -> Tensor:
         if hidden.ndim == 4:
