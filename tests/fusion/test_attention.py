@@ -1,0 +1,276 @@
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch._subclasses import FakeTensorMode
+
+from abaw.fusion import SafeCrossAttention
+
+DIM = 8
+LENGTHS = [(5, 7), (7, 5), (6, 6), (1, 1), (1, 4), (4, 1)]
+
+
+def masks(length: int, seed: int) -> Tensor:
+    """Six samples: three drawn at random, one full, two empty."""
+    mask = torch.rand(6, length, generator=torch.Generator().manual_seed(seed)) < 0.5
+    mask[3], mask[4:] = True, False
+    return mask
+
+
+def inputs(tq: int, tk: int, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
+    """36 samples: every kind of query mask with every kind of context mask."""
+    generator = torch.Generator().manual_seed(tq * 100 + tk)
+    return {
+        "query": torch.randn(36, tq, DIM, generator=generator).to(dtype),
+        "context": torch.randn(36, tk, DIM, generator=generator).to(dtype),
+        "query_mask": masks(tq, 1).repeat_interleave(6, dim=0),
+        "context_mask": masks(tk, 2).repeat(6, 1),
+    }
+
+
+def attention(num_heads: int = 2, **kwargs: Any) -> SafeCrossAttention:
+    torch.manual_seed(0)
+    return SafeCrossAttention(DIM, num_heads, **kwargs)
+
+
+def reference(
+    module: SafeCrossAttention, query: Tensor, context: Tensor, query_mask: Tensor, context_mask: Tensor
+) -> tuple[np.ndarray, list[dict[tuple[int, int, int], float]]]:
+    """Result (B, Tq, D) and the weights by (head, query, key), by loops over single numbers in float64."""
+    params = {name: value.detach().double().numpy() for name, value in module.state_dict().items()}
+    w_q, b_q = params["query_proj.weight"], params["query_proj.bias"]
+    w_kv, b_kv = params["key_value_proj.weight"], params["key_value_proj.bias"]
+    size = DIM // module.num_heads
+    result, maps = np.zeros(query.shape), []
+    for b in range(len(query)):
+        queries = {i: query[b, i].double().numpy() for i in range(query.shape[1]) if query_mask[b, i]}
+        keys = {j: context[b, j].double().numpy() for j in range(context.shape[1]) if context_mask[b, j]}
+        keys = keys or queries
+        maps.append({})
+        for i, token in queries.items():
+            q = w_q @ token + b_q
+            heads = []
+            for h in range(module.num_heads):
+                rows = slice(h * size, (h + 1) * size)
+                scores, values = {}, {}
+                for j, other in keys.items():
+                    key = w_kv[:DIM] @ other + b_kv[:DIM]
+                    values[j] = (w_kv[DIM:] @ other + b_kv[DIM:])[rows]
+                    scores[j] = math.exp(sum(q[rows] * key[rows]) / math.sqrt(size))
+                total = sum(scores.values())
+                heads.append(sum(scores[j] / total * values[j] for j in keys))
+                maps[b].update({(h, i, j): scores[j] / total for j in keys})
+            result[b, i] = params["out_proj.weight"] @ np.concatenate(heads) + params["out_proj.bias"]
+    return result, maps
+
+
+@pytest.mark.parametrize("num_heads", [1, 4])
+@pytest.mark.parametrize(("tq", "tk"), LENGTHS)
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"),
+    [(torch.float64, 1e-12), (torch.float32, 1e-6), (torch.float16, 2e-3), (torch.bfloat16, 2e-2)],
+)
+def test_equals_a_loop(num_heads: int, tq: int, tk: int, dtype: torch.dtype, tolerance: float) -> None:
+    module, given = attention(num_heads).to(dtype), inputs(tq, tk, dtype)
+    expected, maps = reference(module, **given)
+    result, weights = module(**given, need_weights=True)
+    assert result.dtype == dtype
+    np.testing.assert_allclose(result.detach().double().numpy(), expected, atol=tolerance, rtol=0)
+
+    expected_weights = np.zeros(weights.shape)
+    for b, of_sample in enumerate(maps):
+        for place, weight in of_sample.items():
+            expected_weights[(b, *place)] = weight
+    np.testing.assert_allclose(weights.detach().double().numpy(), expected_weights, atol=tolerance, rtol=0)
+    assert torch.equal(module(**given), result)
+
+
+def test_equals_torchs_attention_where_nothing_is_missing() -> None:
+    module, given = attention(num_heads=2), inputs(5, 7)
+    query, context = given["query"], given["context"]
+    peer = nn.MultiheadAttention(DIM, 2, batch_first=True)
+    with torch.no_grad():
+        peer.in_proj_weight.copy_(torch.cat([module.query_proj.weight, module.key_value_proj.weight]))
+        peer.in_proj_bias.copy_(torch.cat([module.query_proj.bias, module.key_value_proj.bias]))
+        peer.out_proj.load_state_dict(module.out_proj.state_dict())
+    torch.testing.assert_close(module(query, context), peer(query, context, context)[0], atol=1e-6, rtol=0)
+
+
+def test_falls_back_to_the_query_sample_by_sample() -> None:
+    module, given = attention(), inputs(5, 7)
+    empty = ~given["context_mask"].any(dim=1)
+    alone = module(given["query"], given["query"], given["query_mask"], given["query_mask"])
+    result = module(**given)
+    torch.testing.assert_close(result[empty], alone[empty])
+    some = ~empty & given["query_mask"].any(dim=1)
+    assert (result[some] - alone[some]).abs().amax(dim=(1, 2)).min() > 1e-3
+
+
+def test_context_without_any_frame_is_an_empty_context() -> None:
+    module, query = attention(), inputs(5, 7)["query"]
+    torch.testing.assert_close(module(query, query[:, :0]), module(query, query))
+
+
+@pytest.mark.parametrize("num_heads", [1, 2])
+@pytest.mark.parametrize(("tq", "tk"), [(3, 4), (4, 3), (1, 1)])
+def test_gradcheck(num_heads: int, tq: int, tk: int) -> None:
+    module, given = attention(num_heads).double(), inputs(tq, tk, torch.float64)
+    # Random, full and empty queries with random, full and empty contexts.
+    chosen = [0, 3, 4, 18, 21, 22, 24, 27, 28]
+    query, context, query_mask, context_mask = (given[name][chosen] for name in given)
+
+    def forward(query: Tensor, context: Tensor, *_: Tensor) -> Tensor:
+        return module(query, context, query_mask, context_mask)
+
+    differentiable = [query.requires_grad_(), context.requires_grad_(), *module.parameters()]
+    assert torch.autograd.gradcheck(forward, differentiable)
+
+
+def gradients(module: nn.Module, given: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    """Result, and the gradients of a sum with distinct weights, by name."""
+    given = given | {name: given[name].clone().requires_grad_() for name in ("query", "context")}
+    module.zero_grad()
+    result = module(**given)
+    (result * torch.linspace(-1, 1, result.numel()).view_as(result).to(result.dtype)).sum().backward()
+    grads = {name: given[name].grad for name in ("query", "context")}
+    return result.detach(), grads | {name: p.grad.clone() for name, p in module.named_parameters()}
+
+
+@pytest.mark.parametrize("garbage", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize(("tq", "tk"), LENGTHS)
+def test_absent_places_change_nothing(garbage: float, tq: int, tk: int) -> None:
+    module, given = attention(), inputs(tq, tk)
+    absent = {name: ~given[f"{name}_mask"][..., None] for name in ("query", "context")}
+    clean, clean_grads = gradients(module, given)
+    filled = given | {name: given[name].masked_fill(where, garbage) for name, where in absent.items()}
+    dirty, dirty_grads = gradients(module, filled)
+    assert torch.equal(clean, dirty)
+    assert not clean[absent["query"][..., 0]].any()
+    for name, grad in clean_grads.items():
+        assert torch.equal(grad, dirty_grads[name]), name
+    for name, where in absent.items():
+        assert not dirty_grads[name].masked_select(where).any()
+
+
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_everything_missing_is_zero_with_finite_gradients(dtype: torch.dtype, train: bool) -> None:
+    module = attention(dropout=0.5).to(dtype).train(train)
+    given = inputs(5, 7, dtype)
+    for name in ("query", "context"):
+        given[name] = torch.full_like(given[name], math.nan)
+        given[f"{name}_mask"] = torch.zeros_like(given[f"{name}_mask"])
+    result, grads = gradients(module, given)
+    assert torch.equal(result, torch.zeros_like(result))
+    for name, grad in grads.items():
+        assert torch.equal(grad, torch.zeros_like(grad)), name
+    assert not module(**given, need_weights=True)[1].any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_large_numbers_stay_finite(dtype: torch.dtype) -> None:
+    given = inputs(5, 7, dtype)
+    for name in ("query", "context"):
+        given[name] = (100 * given[name]).masked_fill(~given[f"{name}_mask"][..., None], math.inf)
+    result, grads = gradients(attention().to(dtype), given)
+    assert result.isfinite().all()
+    assert all(grad.isfinite().all() for grad in grads.values())
+
+
+def test_batch_mates_change_nothing() -> None:
+    module, given = attention(), inputs(5, 7)
+    together = module(**given)
+    for b in range(len(together)):
+        alone = module(**{name: value[b : b + 1] for name, value in given.items()})
+        torch.testing.assert_close(alone[0], together[b], atol=1e-6, rtol=0)
+
+
+def test_no_mask_means_everything_is_there() -> None:
+    module, given = attention(), inputs(5, 7)
+    query, context = given["query"], given["context"]
+    full = torch.ones(36, 5, dtype=torch.bool), torch.ones(36, 7, dtype=torch.bool)
+    assert torch.equal(module(query, context), module(query, context, *full))
+
+
+def test_drops_weights_in_training_alone() -> None:
+    module, given = attention(dropout=0.5), inputs(5, 7)
+    assert not torch.equal(module(**given), module(**given))
+    assert torch.equal(module.eval()(**given), module(**given))
+
+
+def test_one_graph_for_every_mask() -> None:
+    torch.compiler.reset()
+    module = attention()
+    compiled = torch.compile(module, fullgraph=True, backend="aot_eager", dynamic=False)
+    given = inputs(5, 7)
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for seed in range(3):
+            given["query_mask"], given["context_mask"] = masks(5, seed).repeat(6, 1), masks(7, 9).repeat(6, 1)
+            given["context_mask"][: 12 * seed] = False
+            torch.testing.assert_close(compiled(**given), module(**given))
+
+
+def test_one_graph_for_every_length() -> None:
+    torch.compiler.reset()
+    module = attention()
+    compiled = torch.compile(module, fullgraph=True, backend="eager", dynamic=True)
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for tq, tk in [(5, 7), (7, 5), (6, 6), (4, 9)]:
+            torch.testing.assert_close(compiled(**inputs(tq, tk)), module(**inputs(tq, tk)))
+
+
+def test_exports_with_dynamic_batch_and_lengths() -> None:
+    module = attention().eval()
+    batch, tq, tk = (torch.export.Dim(name, min=1, max=4096) for name in ("batch", "tq", "tk"))
+    shapes = {
+        "query": (batch, tq),
+        "context": (batch, tk),
+        "query_mask": (batch, tq),
+        "context_mask": (batch, tk),
+    }
+    dynamic = {name: dict(enumerate(dims)) for name, dims in shapes.items()}
+    exported = torch.export.export(module, (), inputs(5, 7), dynamic_shapes=dynamic).module()
+    for lengths in [*LENGTHS, (2, 9)]:
+        for count in (1, 36):
+            given = {name: value[:count] for name, value in inputs(*lengths).items()}
+            torch.testing.assert_close(exported(**given), module(**given))
+
+
+def test_never_waits_for_the_device() -> None:
+    # A fake tensor has no values: asking for one raises.
+    with FakeTensorMode() as mode:
+        module = SafeCrossAttention(DIM, 2)
+        given = {name: mode.from_tensor(value) for name, value in inputs(5, 7).items()}
+        assert module(**given).shape == (36, 5, DIM)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((8, 3), "num_heads must divide dim"),
+        ((8, 0), "num_heads must divide dim"),
+        ((8, 2, 1.0), "dropout must be in"),
+        ((8, 2, -0.1), "dropout must be in"),
+    ],
+)
+def test_refuses_wrong_sizes(arguments: tuple[Any, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SafeCrossAttention(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"query": torch.zeros(36, 5, 9)}, r"query must be \(batch, time, 8\)"),
+        ({"context": torch.zeros(36, DIM)}, r"context must be \(batch, time, 8\)"),
+        ({"context": torch.zeros(1, 7, DIM), "context_mask": None}, "query has 36 samples, context 1"),
+        ({"context_mask": torch.ones(36, 7)}, "context_mask must be bool"),
+        ({"query_mask": torch.ones(36, 7, dtype=torch.bool)}, "query_mask must be bool"),
+    ],
+)
+def test_refuses_what_does_not_fit(changes: dict[str, Tensor | None], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        attention()(**inputs(5, 7) | changes)

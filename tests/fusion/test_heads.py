@@ -1,0 +1,154 @@
+"""What every fusion head promises."""
+
+import math
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor
+from torch._subclasses import FakeTensorMode
+
+from abaw.fusion import ConcatFusion, DualBranchTransformer, FusionHead
+
+VISUAL, AUDIO, CLASSES = 6, 5, 4
+HEADS = {
+    "concat": partial(ConcatFusion, hidden=16),
+    "dual-branch": partial(DualBranchTransformer, dim=16, num_heads=2),
+    "dual-branch-deep": partial(DualBranchTransformer, dim=16, num_heads=4, num_layers=2, fused_layers=2),
+    "dual-branch-shallow": partial(DualBranchTransformer, dim=16, num_heads=1, num_layers=0, fused_layers=0),
+}
+
+
+@pytest.fixture(params=HEADS)
+def head(request: pytest.FixtureRequest) -> FusionHead:
+    torch.manual_seed(0)
+    return HEADS[request.param](VISUAL, AUDIO, CLASSES).eval()
+
+
+def masks(frames: int, seed: int) -> Tensor:
+    """Nine samples: full, empty, half and random masks; :func:`batch` crosses two such lists."""
+    mask = torch.rand(3, frames, generator=torch.Generator().manual_seed(seed)) < 0.5
+    mask[0], mask[1] = True, False
+    return mask
+
+
+def batch(frames: int = 7) -> dict[str, Tensor]:
+    """Nine samples: every kind of face mask with every kind of sound mask; all frames are real."""
+    generator = torch.Generator().manual_seed(frames)
+    return {
+        "visual": torch.randn(9, frames, VISUAL, generator=generator),
+        "audio": torch.randn(9, frames, AUDIO, generator=generator),
+        "video_mask": masks(frames, 1).repeat_interleave(3, dim=0),
+        "audio_mask": masks(frames, 2).repeat(3, 1),
+        "time": 0.4 + torch.arange(frames).expand(9, frames) / 25,
+        "frame_mask": torch.ones(9, frames, dtype=torch.bool),
+    }
+
+
+@pytest.mark.parametrize("frames", [1, 7])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+def test_logits_and_gradients_are_finite_for_every_mask(
+    head: FusionHead, frames: int, dtype: torch.dtype
+) -> None:
+    head.train().to(dtype)
+    given = batch(frames)
+    given |= {name: given[name].to(dtype).requires_grad_() for name in ("visual", "audio")}
+    given["frame_mask"] = masks(frames, 3).repeat(3, 1)
+    logits = head(**given)
+    assert logits.shape == (9, frames, CLASSES)
+    assert logits.dtype == dtype
+    assert logits.isfinite().all()
+    logits.square().sum().backward()
+    for tensor in (given["visual"], given["audio"], *head.parameters()):
+        assert tensor.grad is not None
+        assert tensor.grad.isfinite().all()
+
+
+def test_works_under_autocast(head: FusionHead) -> None:
+    given = batch()
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = head(**given)
+    assert logits.isfinite().all()
+    torch.testing.assert_close(logits.float(), head(**given), atol=0.1, rtol=0.1)
+
+
+@pytest.mark.parametrize("garbage", [math.nan, math.inf])
+def test_does_not_peek_at_absent_features(head: FusionHead, garbage: float) -> None:
+    given = batch()
+    filled = given | {
+        "visual": given["visual"].masked_fill(~given["video_mask"][..., None], garbage),
+        "audio": given["audio"].masked_fill(~given["audio_mask"][..., None], garbage),
+    }
+    assert torch.equal(head(**given), head(**filled))
+
+
+@pytest.mark.parametrize("before", [0, 3])
+def test_padding_changes_nothing(head: FusionHead, before: int) -> None:
+    given = batch()
+    padded = {}
+    for name, value in given.items():
+        filler = False if name == "frame_mask" else True if value.dtype == torch.bool else math.nan
+        shape = (9, 7 + before + 4, *value.shape[2:])
+        padded[name] = torch.full(shape, filler, dtype=value.dtype)
+        padded[name][:, before : before + 7] = value
+    logits = head(**padded)
+    assert logits.isfinite().all()
+    torch.testing.assert_close(logits[:, before : before + 7], head(**given), atol=1e-5, rtol=0)
+
+
+def test_batch_mates_change_nothing(head: FusionHead) -> None:
+    given = batch()
+    together = head(**given)
+    for b in range(9):
+        alone = head(**{name: value[b : b + 1] for name, value in given.items()})
+        torch.testing.assert_close(alone[0], together[b], atol=1e-5, rtol=0)
+
+
+def test_present_features_count(head: FusionHead) -> None:
+    given = batch()
+    logits = head(**given)
+    for name, mask in (("visual", "video_mask"), ("audio", "audio_mask")):
+        change = (head(**given | {name: given[name] + 1}) - logits).abs().amax(dim=(1, 2))
+        assert torch.equal(change > 1e-4, given[mask].any(dim=1)), name
+
+
+def test_masks_and_times_may_be_left_out(head: FusionHead) -> None:
+    given = batch()
+    given["time"] = torch.arange(7).expand(9, 7) / 30
+    short = {name: value for name, value in given.items() if name not in ("time", "frame_mask")}
+    torch.testing.assert_close(head(**short), head(**given), atol=1e-5, rtol=0)
+
+
+def test_one_graph_for_every_mask(head: FusionHead) -> None:
+    torch.compiler.reset()
+    compiled = torch.compile(head, fullgraph=True, backend="eager", dynamic=False)
+    given = batch()
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for seed in range(3):
+            given["audio_mask"], given["frame_mask"] = (masks(7, seed + i).repeat(3, 1) for i in (5, 6))
+            torch.testing.assert_close(compiled(**given), head(**given))
+
+
+def test_exports_with_dynamic_batch_and_length(head: FusionHead) -> None:
+    size, frames = torch.export.Dim("batch", min=1, max=4096), torch.export.Dim("frames", min=1, max=4096)
+    dynamic = {name: {0: size, 1: frames} for name in batch()}
+    exported = torch.export.export(head, (), batch(), dynamic_shapes=dynamic).module()
+    for length in (1, 7, 12):
+        for count in (1, 9):
+            given = {name: value[:count] for name, value in batch(length).items()}
+            torch.testing.assert_close(exported(**given), head(**given), atol=1e-5, rtol=0)
+
+
+def test_never_waits_for_the_device(head: FusionHead) -> None:
+    # A fake tensor has no values: asking for one raises.
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        given = {name: mode.from_tensor(value) for name, value in batch().items()}
+        assert head(**given).shape == (9, 7, CLASSES)
+
+
+def test_remembers_how_it_was_made(head: FusionHead) -> None:
+    described = head.describe()
+    assert described["class_path"].startswith("abaw.fusion.")
+    again = type(head)(**described["init_args"])
+    again.load_state_dict(head.state_dict())
+    assert torch.equal(again.eval()(**batch()), head(**batch()))
