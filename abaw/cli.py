@@ -45,7 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(arguments[0], arguments[1:])
     except InputError as error:
-        print(f"abaw: error: {error}", file=sys.stderr)
+        # A loader's process wraps the line in its stack trace, and puts the line last.
+        line = str(error).strip().splitlines()[-1].removeprefix("abaw.errors.InputError: ")
+        print(f"abaw: error: {line}", file=sys.stderr)
         return 2
 
 

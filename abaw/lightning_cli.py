@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jsonargparse import Namespace
+from jsonargparse import ArgumentError, Namespace
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
 
@@ -17,6 +18,7 @@ from abaw.callbacks import PredictionWriter, RunCheckpoint, SlidingWindowInferen
 from abaw.data import AffWild2DataModule
 from abaw.errors import InputError
 from abaw.module import ExpressionModule, feature_size
+from abaw.parse_errors import explain
 
 
 class RunConfig(SaveConfigCallback):
@@ -65,6 +67,14 @@ class ExpressionCLI(LightningCLI):
                 f"model.{slot}", f"{head}.{size}", compute_fn=feature_size, apply_on="instantiate"
             )
 
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """The commands, and the arguments of the Trainer's methods that they settle themselves."""
+        commands = LightningCLI.subcommands()
+        commands["test"].add("verbose")
+        commands["predict"].add("return_predictions")
+        return {name: {*skipped, "weights_only"} for name, skipped in commands.items()}
+
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse what :func:`run` made of the user's arguments."""
         self.config = parser.parse_args(args)
@@ -72,6 +82,27 @@ class ExpressionCLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         # Lightning would let the checkpoint's hyper-parameters override what the user has typed.
         return
+
+    def before_instantiate_classes(self) -> None:
+        """Refuse what would be ignored, and a checkpoint that is not there."""
+        head = self._get(self.config, "model").fusion
+        for size in ("visual_dim", "audio_dim", "num_classes"):
+            if head.get("init_args", {}).get(size) is not None:
+                raise InputError(
+                    f"model.fusion.init_args.{size} follows from the encoders and the corpus: leave it out"
+                )
+        path = self._get(self.config, "ckpt_path")
+        if path not in (None, "best", "last", "hpc") and "://" not in path and not Path(path).is_file():
+            raise InputError(f"there is no checkpoint {path}")
+
+    def instantiate_classes(self) -> None:
+        """Make the parts; what their constructors refuse is bad input."""
+        try:
+            super().instantiate_classes()
+        except InputError:
+            raise
+        except ValueError as error:
+            raise InputError(explain(error)) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """Log into the run's folder, each fit into a version of its own; the other commands log nothing."""
@@ -102,9 +133,11 @@ class ExpressionCLI(LightningCLI):
                     f"--weights {path}"
                 )
 
-    def predict(self, **kwargs: Any) -> None:
-        """Predict without keeping every batch's features in memory."""
-        self.trainer.predict(**kwargs | {"return_predictions": False})
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        kwargs: dict[str, Any] = super()._prepare_subcommand_kwargs(subcommand)
+        settled = {"test": {"verbose": False}, "predict": {"return_predictions": False}}
+        # The report is the one table of a test; features of every batch would pile up in a prediction.
+        return kwargs | {"weights_only": True} | settled.get(subcommand, {})
 
 
 def run(command: str, arguments: list[str]) -> int:
@@ -113,17 +146,29 @@ def run(command: str, arguments: list[str]) -> int:
     Raises:
         InputError: If something the user gave is wrong.
     """
-    arguments = expand_run(command, arguments)
-    ExpressionCLI(
-        ExpressionModule,
-        AffWild2DataModule,
-        args=[command, *arguments],
-        save_config_callback=RunConfig,
-        save_config_kwargs={"save_to_log_dir": False},
-        trainer_defaults={"default_root_dir": "runs/abaw"},
-        seed_everything_default=0,
-        auto_configure_optimizers=False,
-    )
+    # Told by the parser as exceptions, so that one line of ours can say it.
+    told = {"exit_on_error": False}
+    try:
+        ExpressionCLI(
+            ExpressionModule,
+            AffWild2DataModule,
+            args=[command, *expand_run(command, arguments)],
+            save_config_callback=RunConfig,
+            save_config_kwargs={"save_to_log_dir": False},
+            trainer_defaults={"default_root_dir": "runs/abaw"},
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            parser_kwargs={**told, **{name: dict(told) for name in ExpressionCLI.subcommands()}},
+        )
+    except ArgumentError as error:
+        raise InputError(explain(error)) from error
+    except MisconfigurationException as error:
+        raise InputError(" ".join(str(error).split())) from error
+    except RuntimeError as error:
+        if not str(error).startswith("Error(s) in loading state_dict"):
+            raise
+        problem = " ".join(str(error).split()[:40])
+        raise InputError(f"the checkpoint does not fit the configured model: {problem} …") from error
     return 0
 
 
