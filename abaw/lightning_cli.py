@@ -59,6 +59,7 @@ class ExpressionCLI(LightningCLI):
         parser.add_lightning_class_args(PredictionWriter, "predictions")
         parser.link_arguments("data.window", "inference.window")
         parser.link_arguments("data.frame_step", "inference.frame_step")
+        parser.link_arguments("data.template", "predictions.template")
         parser.link_arguments("data.class_names", "model.class_names", apply_on="instantiate")
         head = "model.fusion.init_args"
         parser.link_arguments("data.num_classes", f"{head}.num_classes", apply_on="instantiate")

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import lightning.pytorch  # noqa: F401  # its log handler keeps the stream of the moment: not a single test's
 import pytest
 import torch
 

@@ -18,7 +18,7 @@ from abaw.data.audio import SoundTrack
 from abaw.data.augment import Augmentation
 from abaw.data.datasets import ChunkDataset, Loader, WindowDataset
 from abaw.data.folds import assign_folds
-from abaw.data.layout import RAW_FOLDERS, Split, Video, annotation_files, scan
+from abaw.data.layout import RAW_FOLDERS, Split, Video, annotation_files, find_template, scan
 from abaw.data.recordings import load_recordings, read_targets
 from abaw.data.samplers import VideoShardSampler, WindowSampler
 from abaw.data.sound_cache import open_sounds
@@ -126,6 +126,11 @@ class AffWild2DataModule(pl.LightningDataModule):
         """int64 (C,): the training frames of each class; needs ``setup``."""
         labels = np.concatenate([recording.target for recording in self._select("train")])
         return torch.from_numpy(np.bincount(labels[labels >= 0], minlength=self.num_classes))
+
+    @property
+    def template_path(self) -> Path | None:
+        """The submission template, as given or as found in ``root``; None if there isn't one."""
+        return self.template or find_template(self.root)
 
     def prepare_data(self) -> None:
         """Decode the sound of the raw videos into the cache, once everything else has been found right."""

@@ -1,0 +1,237 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors import safe_open
+
+from abaw.cli import main
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+# Small enough to train in seconds, the same parts as the quickstart.
+TINY = [
+    "--trainer.accelerator=cpu",
+    "--trainer.max_epochs=1",
+    "--trainer.enable_progress_bar=false",
+    "--trainer.enable_model_summary=false",
+    "--data.num_workers=0",
+    "--data.image_size=32",
+    "--model.visual_encoder.init_args.out_features=16",
+    "--model.audio_encoder.init_args.out_features=16",
+    "--model.fusion.init_args.dim=16",
+]
+
+
+def fit_arguments(corpus: Path, run: Path) -> list[str]:
+    config = EXAMPLES / "quickstart.yaml"
+    return ["fit", f"--config={config}", f"--data.root={corpus}", f"--trainer.default_root_dir={run}", *TINY]
+
+
+@pytest.fixture(scope="module")
+def run(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run, trained once."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    assert main(fit_arguments(corpus, folder)) == 0
+    return folder
+
+
+def test_help_and_version_need_no_torch() -> None:
+    code = (
+        "import sys; from abaw.cli import main; assert main(['--help']) == 0; assert main(['--version']) == 0;"
+        "import abaw; heavy = {'torch', 'lightning', 'transformers', 'numpy'} & set(sys.modules);"
+        "assert not heavy, heavy; abaw.ExpressionModule; assert 'torch' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    for command in ("synth", "fit", "validate", "test", "predict"):
+        assert f"\n  {command} " in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["tset"], "there is no command 'tset'"),
+        (["fit"], "model.fusion, fit.data.root; give --config FILE, or --run RUN"),
+        (["fit", "--config=none.yaml"], "none.yaml"),
+        (["fit", "--config=CONFIG", "--data.root=/no/where"], "/no/where: no such folder"),
+        (
+            ["fit", "--config=CONFIG", "--data.root=ROOT", "--model.fusion=DualBranch"],
+            "ConcatFusion, DualBranchTr",
+        ),
+        (
+            ["fit", "--config=CONFIG", "--data.root=ROOT", "--model.fusion=FocalLoss"],
+            "FocalLoss is no FusionHead",
+        ),
+        (
+            ["fit", "--config=CONFIG", "--data.root=ROOT", "--model.visual_encoder.class_path=X"],
+            "ConvVisualEncoder",
+        ),
+        (["fit", "--config=CONFIG", "--data.root=ROOT", "--model.fusion.init_args.dimm=3"], "'dimm'"),
+        (
+            ["fit", "--config=CONFIG", "--data.root=ROOT", "--model.fusion.init_args.visual_dim=3"],
+            "leave it out",
+        ),
+        (["fit", "--config=CONFIG", "--data.root=ROOT", "--inference.window=3"], "data.window"),
+        (["fit", "--config=CONFIG", "--data.root=ROOT", "--model.lr=fast"], "model.lr"),
+        (["fit", "--config=CONFIG", "--data.root=ROOT", "--model.warmup=7"], "warmup is a share"),
+        (
+            ["fit", "--config=CONFIG", "--data.root=ROOT", "--ckpt_path=no.ckpt"],
+            "there is no checkpoint no.ckpt",
+        ),
+        (
+            ["fit", "--config=CONFIG", "--data.root=ROOT", "--weights=no.ckpt"],
+            "there is no checkpoint no.ckpt",
+        ),
+        (["test", "--run"], "--run needs a value"),
+        (["test", "--run=/no/where"], "is not the folder of a run"),
+        (["test", "--ckpt_path=some.ckpt"], "add --run RUN or --config FILE"),
+    ],
+)
+def test_bad_input_is_told_in_one_line(
+    arguments: list[str], words: str, corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [
+        a.replace("CONFIG", str(EXAMPLES / "quickstart.yaml")).replace("ROOT", str(corpus)) for a in arguments
+    ]
+    assert main(given) == 2
+    error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("abaw: error: ")]
+    assert len(error) == 1
+    assert words in error[0]
+
+
+def test_a_run_is_one_folder(run: Path) -> None:
+    assert {path.name for path in run.iterdir()} >= {"config.yaml", "checkpoints", "logs"}
+    assert {path.name for path in (run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert "ckpt_path" not in config
+    # The checkpoint holds plain data and tensors alone.
+    torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
+
+
+def test_test_writes_table_json_and_picture(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["test", f"--run={run}", "--trainer.enable_progress_bar=false"]) == 0
+    table = capsys.readouterr().out
+    for row in ("audio+video", "video only", "audio only", "majority"):
+        assert row in table
+    results = json.loads((run / "test" / "test.json").read_text())
+    assert "audio+video" in json.dumps(results)
+    assert (run / "test" / "confusion_matrix.png").stat().st_size > 1000
+
+
+def test_predict_writes_exactly_the_templates_rows(run: Path, corpus: Path) -> None:
+    assert main(["predict", f"--run={run}", "--trainer.enable_progress_bar=false"]) == 0
+    written = (run / "predictions" / "predictions.txt").read_text().splitlines()
+    template = next(corpus.glob("*test_set_sample.txt")).read_text().splitlines()
+    assert written[0] == template[0]
+    assert [row.split(",")[0] for row in written] == [row.split(",")[0] for row in template]
+    assert all(row.split(",")[1] in set("01234567") and row.count(",") == 1 for row in written[1:])
+    names = {row.split("/")[0] for row in template[1:]}
+    scores = {path.stem: path for path in (run / "predictions" / "scores").glob("*.safetensors")}
+    assert set(scores) == names
+    for name, path in scores.items():
+        with safe_open(path, "pt") as file:
+            assert file.get_tensor("scores").shape == (sum(r.startswith(f"{name}/") for r in template), 8)
+
+
+def test_validate_takes_overrides(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    losses = []
+    for stride in ("4", "32"):
+        arguments = [f"--run={run}", f"--inference.stride={stride}", "--trainer.enable_progress_bar=false"]
+        assert main(["validate", *arguments]) == 0
+        line = next(line for line in capsys.readouterr().out.splitlines() if "val/loss" in line)
+        losses.append(line)
+    assert losses[0] != losses[1]
+
+
+def test_the_checkpoint_alone_finds_its_run(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [f"--ckpt_path={run}/checkpoints/last.ckpt", "--trainer.enable_progress_bar=false"]
+    assert main(["validate", *arguments]) == 0
+    assert "val/f1" in capsys.readouterr().out
+
+
+def test_a_moved_run_still_works(run: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    (moved / "config.yaml").write_text((run / "config.yaml").read_text())
+    (moved / "checkpoints").symlink_to(run / "checkpoints")
+    assert main(["test", f"--run={moved}", "--trainer.enable_progress_bar=false"]) == 0
+    assert (moved / "test" / "test.json").is_file()
+
+
+def test_a_model_that_does_not_fit_is_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["test", f"--run={run}", "--model.fusion.init_args.dim=32"]) == 2
+    assert "does not fit the configured model" in capsys.readouterr().err
+
+
+def test_resuming_refuses_what_it_would_ignore(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", f"--run={run}", "--model.lr=0.5"]) == 2
+    assert "model.lr=0.5 would be ignored" in capsys.readouterr().err
+
+
+def test_resuming_goes_on_where_it_ended(run: Path, corpus: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    assert main(fit_arguments(corpus, folder)) == 0
+    before = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    assert main(["fit", f"--run={folder}", "--trainer.max_epochs=2"]) == 0
+    after = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    assert after["epoch"] == before["epoch"] + 1
+    assert after["global_step"] == 2 * before["global_step"]
+
+
+def test_a_second_run_in_the_same_folder_works(corpus: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    for seed in ("1", "2"):
+        assert main([*fit_arguments(corpus, folder), f"--seed_everything={seed}"]) == 0
+        assert yaml.safe_load((folder / "config.yaml").read_text())["seed_everything"] == int(seed)
+    assert {path.name for path in (folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+
+
+def test_weights_start_warm(run: Path, corpus: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "warm"
+    weights = run / "checkpoints" / "best.ckpt"
+    arguments = [f"--weights={weights}", "--model.lr=0", "--model.weight_decay=0"]
+    assert main([*fit_arguments(corpus, folder), *arguments]) == 0
+    first = torch.load(weights, weights_only=True)["state_dict"]
+    second = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    for name, value in first.items():
+        if name.startswith(("visual_encoder", "audio_encoder", "fusion")):
+            torch.testing.assert_close(second[name], value)
+
+
+def test_callbacks_of_the_user_do_not_remove_the_engine(corpus: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    callback = "--trainer.callbacks+=lightning.pytorch.callbacks.LearningRateMonitor"
+    assert main([*fit_arguments(corpus, folder), callback, "--trainer.log_every_n_steps=1"]) == 0
+    header = (folder / "logs" / "version_0" / "metrics.csv").read_text().splitlines()[0]
+    assert "val/f1" in header.split(",")
+    assert any(name.startswith("lr-") for name in header.split(","))
+
+
+@pytest.mark.slow
+def test_an_interrupt_leaves_a_checkpoint_to_resume_from(corpus: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    command = [sys.executable, "-m", "abaw", *fit_arguments(corpus, folder), "--trainer.max_epochs=1000"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    last = folder / "checkpoints" / "last.ckpt"
+    deadline = time.monotonic() + 120
+    while not last.exists() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.2)
+    time.sleep(1)
+    written = os.stat(last).st_mtime_ns
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert "Traceback" not in output
+    assert os.stat(last).st_mtime_ns > written
+    interrupted = torch.load(last, weights_only=True)
+    assert main(["fit", f"--run={folder}", f"--trainer.max_epochs={interrupted['epoch'] + 2}"]) == 0
+    assert torch.load(last, weights_only=True)["global_step"] > interrupted["global_step"]
