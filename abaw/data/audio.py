@@ -53,7 +53,7 @@ class SoundTrack:
 
     def covers(self, times: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Whether the track covers these moments, bool (T,); ``times`` is float64 (T,), seconds."""
-        samples = (times - self.start) * SAMPLE_RATE
+        samples = np.rint((times - self.start) * SAMPLE_RATE)
         inside = (self.spans[:, :1] <= samples) & (samples < self.spans[:, 1:])
         return np.asarray(inside.any(axis=0))
 

@@ -17,7 +17,7 @@ class Augmentation:
         brightness: Largest relative change of brightness.
         contrast: Largest relative change of contrast.
         color: Largest relative change of each colour channel.
-        erase: Probability of covering a rectangle of up to half the side by one colour.
+        erase: Probability of covering a box of a tenth to half the side by one colour.
         gain: Largest change of loudness, dB.
         noise: Largest standard deviation of white noise added to the sound, full scale being 1.
     """
@@ -41,22 +41,19 @@ class Augmentation:
         Returns:
             uint8 (T, H, W, 3), new.
         """
-        placement = self._draw_placement(pictures.shape[1:3], rng)
+        rows, columns = self._draw_box(pictures.shape[1:3], 1 - rng.uniform(0, self.crop), rng)
+        flip = rng.random() < self.flip
         table = self._draw_table(rng)
-        rectangle, color = self._draw_rectangle(pictures.shape[1:3], rng), rng.integers(0, 256, 3)
         changed = np.empty_like(pictures)
         for source, target in zip(pictures, changed, strict=True):
-            cv2.warpAffine(
-                source,
-                placement,
-                source.shape[1::-1],
-                dst=target,
-                flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-                borderMode=cv2.BORDER_REPLICATE,
-            )
+            cv2.resize(source[rows, columns], target.shape[1::-1], dst=target)
+            if flip:
+                cv2.flip(target, 1, dst=target)
             cv2.LUT(target, table, dst=target)
+        rows, columns = self._draw_box(pictures.shape[1:3], rng.uniform(0.1, 0.5), rng)
+        color = rng.integers(0, 256, 3)
         if rng.random() < self.erase:
-            changed[:, rectangle[0], rectangle[1]] = color
+            changed[:, rows, columns] = color
         return changed
 
     def sound(self, sound: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
@@ -66,14 +63,11 @@ class Augmentation:
         noise = rng.standard_normal(sound.shape, dtype=np.float32)
         return np.clip(sound * np.float32(gain) + noise * np.float32(deviation), -1, 1)
 
-    def _draw_placement(self, size: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
-        """The affine map from a place in the new picture to the one in the old, (2, 3)."""
-        height, width = size
-        scale = 1 - rng.uniform(0, self.crop)
-        left, top = rng.uniform(0, 1 - scale, 2) * (width - 1, height - 1)
-        if rng.random() < self.flip:
-            return np.array([[-scale, 0, left + scale * (width - 1)], [0, scale, top]])
-        return np.array([[scale, 0, left], [0, scale, top]])
+    def _draw_box(self, size: tuple[int, ...], scale: float, rng: np.random.Generator) -> tuple[slice, slice]:
+        """Rows and columns of a box somewhere in a picture of ``size``, its sides ``scale`` times as long."""
+        height, width = (max(1, round(side * scale)) for side in size)
+        top, left = int(rng.integers(size[0] - height + 1)), int(rng.integers(size[1] - width + 1))
+        return slice(top, top + height), slice(left, left + width)
 
     def _draw_table(self, rng: np.random.Generator) -> NDArray[np.uint8]:
         """What becomes of each value of each channel, (1, 256, 3)."""
@@ -82,8 +76,3 @@ class Augmentation:
         color = 1 + rng.uniform(-self.color, self.color, 3)
         values = (np.arange(256.0) - 127.5) * contrast + 127.5
         return np.clip(values[None, :, None] * brightness * color, 0, 255).round().astype(np.uint8)
-
-    def _draw_rectangle(self, size: tuple[int, ...], rng: np.random.Generator) -> tuple[slice, ...]:
-        sides = [int(rng.integers(length // 8, length // 2 + 1)) for length in size]
-        starts = [int(rng.integers(0, length - side + 1)) for length, side in zip(size, sides, strict=True)]
-        return tuple(slice(start, start + side) for start, side in zip(starts, sides, strict=True))

@@ -88,6 +88,7 @@ def load_recordings(
                 broken=torch.zeros(len(target), dtype=torch.bool),
             )
         )
+    _warn_of_missing_crops(videos)
     _warn_of_differences(differences)
     # One piece of shared memory, not one a video: each would keep a file open.
     lengths = [len(recording) for recording in recordings]
@@ -114,6 +115,16 @@ def _crop_numbers(folder: Path | None) -> NDArray[np.int64]:
     names = os.listdir(folder) if folder is not None else []
     numbers = [int(name[:-4]) for name in names if name.endswith(".jpg") and name[:-4].isdigit()]
     return np.array([number for number in numbers if number > 0], dtype=np.int64)
+
+
+def _warn_of_missing_crops(videos: Sequence[Video]) -> None:
+    missing = [video.video_id for video in videos if video.crops is None]
+    if missing:
+        rank_zero_warn(
+            f"{len(missing)} of {len(videos)} videos have no crops folder (first: {', '.join(missing[:3])}); "
+            "their face counts as absent.",
+            category=UserWarning,
+        )
 
 
 def _warn_of_differences(differences: Mapping[str, int]) -> None:

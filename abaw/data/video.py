@@ -1,12 +1,14 @@
-"""Pictures of raw videos by frame number, read by decord where it is installed and by PyAV elsewhere."""
+"""Pictures of raw videos by frame number.
+
+PyAV decodes, always forward. decord is not used: its random access gives other pictures than asked for,
+without an error, in AVI, in MPEG streams, and wherever a codec older than H.264 has B-frames.
+"""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from importlib.util import find_spec
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import av
 import numpy as np
@@ -15,16 +17,36 @@ from numpy.typing import NDArray
 from abaw.errors import InputError
 
 
-class VideoReader(ABC):
-    """Random access to the pictures of one video file.
+class VideoReader:
+    """The pictures of one video file, best read in ascending order.
+
+    Decoding goes on from where the last call ended; asking for an earlier picture starts again.
+
+    Args:
+        path: Any file that FFmpeg reads.
 
     Attributes:
         num_frames: How many pictures the file holds.
+
+    Raises:
+        InputError: The file can't be opened or holds no picture.
     """
 
-    num_frames: int
+    def __init__(self, path: Path) -> None:
+        if not path.is_file():
+            raise InputError(f"{path}: no such video file.")
+        self._path = path
+        try:
+            with av.open(str(path)) as container:
+                packets = container.demux(container.streams.video[0])
+                self.num_frames = sum(picture_time(packet) is not None for packet in packets)
+        except (av.FFmpegError, IndexError) as error:
+            raise unreadable(path, error) from error
+        if self.num_frames == 0:
+            raise InputError(f"{path}: holds no picture.")
+        self._pictures = self._decode()
+        self._next = 0
 
-    @abstractmethod
     def read(self, frames: Sequence[int]) -> NDArray[np.uint8]:
         """Decode some pictures.
 
@@ -36,37 +58,30 @@ class VideoReader(ABC):
 
         Raises:
             IndexError: A number is outside 0…num_frames-1.
+            InputError: The file is damaged before one of the pictures.
         """
-
-    def _check(self, frames: Sequence[int]) -> None:
         if outside := [frame for frame in frames if not 0 <= frame < self.num_frames]:
             raise IndexError(f"frame {outside[0]} of a video of {self.num_frames} frames")
+        pictures = {frame: self._advance(frame) for frame in sorted(set(frames))}
+        return np.stack([pictures[frame] for frame in frames])
 
+    def _advance(self, frame: int) -> NDArray[np.uint8]:
+        if frame < self._next:
+            self._pictures, self._next = self._decode(), 0
+        for picture in self._pictures:
+            self._next += 1
+            if self._next > frame:
+                rgb = picture.to_ndarray(format="rgb24")
+                return rgb.astype(np.uint8, copy=False)
+        raise InputError(f"{self._path}: breaks off after {self._next} of {self.num_frames} pictures.")
 
-def open_video(path: Path, backend: Literal["decord", "pyav"] | None = None) -> VideoReader:
-    """Open a video file for its pictures.
-
-    Args:
-        path: Any file that FFmpeg reads.
-        backend: Which library decodes; decord where it is installed and PyAV otherwise, if not said.
-
-    Raises:
-        InputError: The file can't be opened or holds no picture.
-    """
-    if backend is None:
-        backend = "decord" if find_spec("decord") else "pyav"
-    if not path.is_file():
-        raise InputError(f"{path}: no such video file.")
-    return _DecordReader(path) if backend == "decord" else _PyAVReader(path)
-
-
-def unreadable(path: Path, error: Exception) -> InputError:
-    """The error of a video file that can't be opened, in words."""
-    reason = str(error).strip().splitlines()
-    return InputError(
-        f"{path}: can't be read as a video, it may be truncated; get the file again."
-        + (f" ({reason[-1]})" if reason else "")
-    )
+    def _decode(self) -> Iterator[av.VideoFrame]:
+        try:
+            with av.open(str(self._path)) as container:
+                container.streams.video[0].thread_type = "AUTO"
+                yield from container.decode(video=0)
+        except av.FFmpegError:
+            return  # whoever asks for what is missing is told
 
 
 def picture_time(packet: av.Packet[Any]) -> float | None:
@@ -80,48 +95,7 @@ def picture_time(packet: av.Packet[Any]) -> float | None:
     return float(timestamp * packet.time_base)
 
 
-class _DecordReader(VideoReader):
-    def __init__(self, path: Path) -> None:
-        import decord
-
-        try:
-            self._reader = decord.VideoReader(str(path), num_threads=1)
-        except (decord.DECORDError, RuntimeError) as error:
-            raise unreadable(path, error) from error
-        self.num_frames = len(self._reader)
-        if self.num_frames == 0:
-            raise InputError(f"{path}: holds no picture.")
-
-    def read(self, frames: Sequence[int]) -> NDArray[np.uint8]:
-        self._check(frames)
-        pictures: NDArray[np.uint8] = self._reader.get_batch(list(frames)).asnumpy()
-        return pictures
-
-
-class _PyAVReader(VideoReader):
-    """Decodes from the start up to the last picture asked for: meant for pictures in sequence."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        try:
-            with av.open(str(path)) as container:
-                packets = container.demux(container.streams.video[0])
-                self.num_frames = sum(picture_time(packet) is not None for packet in packets)
-        except (av.FFmpegError, IndexError) as error:
-            raise unreadable(path, error) from error
-        if self.num_frames == 0:
-            raise InputError(f"{path}: holds no picture.")
-
-    def read(self, frames: Sequence[int]) -> NDArray[np.uint8]:
-        self._check(frames)
-        wanted = set(frames)
-        pictures: dict[int, NDArray[np.uint8]] = {}
-        with av.open(str(self._path)) as container:
-            for index, picture in enumerate(container.decode(video=0)):
-                if index in wanted:
-                    pictures[index] = (
-                        picture.reformat(format="rgb24").to_ndarray().astype(np.uint8, copy=False)
-                    )
-                if len(pictures) == len(wanted):
-                    break
-        return np.stack([pictures[frame] for frame in frames])
+def unreadable(path: Path, error: Exception) -> InputError:
+    """The error of a video file that can't be opened, in words."""
+    reason = error.strerror if isinstance(error, av.FFmpegError) else "it has no video track"
+    return InputError(f"{path}: can't be read as a video, it may be truncated; get it again. ({reason})")

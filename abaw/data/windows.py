@@ -169,7 +169,7 @@ def clip_samples(times: Sequence[NDArray[np.float64]], span: int, audio_context:
     """S: how many samples hold the sound of the longest window of a corpus.
 
     That is the one of the lowest frame rate. A video whose timestamps have a hole doesn't count for more than
-    half as much again as its median rate says; the sound that no longer fits counts as absent.
+    twice what its median rate says; the sound that doesn't fit then counts as absent.
 
     Args:
         times: When the frames of each video are shown, float64 (N,), seconds.
@@ -182,7 +182,7 @@ def clip_samples(times: Sequence[NDArray[np.float64]], span: int, audio_context:
         if reach > 0:
             longest = float((time[reach:] - time[:-reach]).max())
             usual = reach * float(np.median(np.diff(time)))
-            seconds = max(seconds, min(longest, 1.5 * usual))
+            seconds = max(seconds, min(longest, 2 * usual))
     return math.ceil(SAMPLE_RATE * (seconds + 2 * audio_context))
 
 

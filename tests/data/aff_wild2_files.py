@@ -28,7 +28,7 @@ def write_media(
     """Write a video whose picture i is grey of value 3 i, or noise, with a mono float sound in -1…1.
 
     Args:
-        hole: (begin, length): sound from ``begin`` on is shifted by ``length`` seconds, by its timestamps alone.
+        hole: (begin, length): the timestamps of the sound from ``begin`` on are shifted by ``length`` s.
     """
     audio_codec = {".avi": "pcm_s16le", ".mpg": "mp2"}.get(path.suffix, "aac")
     video_codec = {".mpg": "mpeg1video"}.get(path.suffix, "mpeg4")

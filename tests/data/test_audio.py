@@ -18,35 +18,33 @@ def whole(track) -> np.ndarray:
     return track.read(0, int(track.spans.max(initial=0)))
 
 
-@pytest.mark.parametrize("rate", [25, Fraction(30000, 1001), 15])
-@pytest.mark.parametrize(
-    "media",
-    [
-        {"sound_rate": 16_000},
-        {"sound_rate": 44_100, "stereo": True},
-        {"sound_rate": 48_000, "sound_start": 0.5},
-        {"sound_rate": 44_100, "sound_start": 0.4, "video_start": 0.4},
-        {"sound_rate": 48_000, "video_start": 0.4},
-        {"sound_rate": 48_000, "hole": (1.0, 0.7)},
-    ],
-    ids=str,
-)
-@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mpg", ".avi"])
+NTSC = Fraction(30_000, 1001)
+STEREO = {"sound_rate": 44_100, "stereo": True}
+MEDIA = [
+    STEREO,
+    {"sound_rate": 48_000, "sound_start": 0.5},
+    {"sound_rate": 44_100, "sound_start": 0.4, "video_start": 0.4},
+    {"sound_rate": 48_000, "video_start": 0.4},
+    {"sound_rate": 48_000, "hole": (1.0, 0.7)},
+]
+CASES = [
+    *((suffix, rate, media) for suffix in (".mp4", ".mkv") for rate in (25, NTSC, 15) for media in MEDIA),
+    *((".mpg", rate, media) for rate in (25, NTSC) for media in MEDIA),
+    # AVI has no timestamps: sound begins with the pictures.
+    *((".avi", rate, media) for rate in (25, NTSC, 15) for media in (STEREO, {"sound_rate": 16_000})),
+]
+
+
+@pytest.mark.parametrize(("suffix", "rate", "media"), CASES, ids=str)
 def test_sound_is_where_the_timestamps_put_it(tmp_path: Path, suffix: str, rate, media: dict):
-    if suffix == ".mpg" and (rate == 15 or media["sound_rate"] == 16_000):
-        pytest.skip("MPEG-1 has no such rate")
-    if suffix == ".avi" and len(media) > 1 and "stereo" not in media:
-        pytest.skip("AVI has no timestamps")
     source = tmp_path / f"v{suffix}"
-    write_media(
-        source, num_frames=40, rate=rate, sound=clicks(2.0, CLICKS, media["sound_rate"]), **media
-    )
+    write_media(source, num_frames=40, rate=rate, sound=clicks(2.0, CLICKS, media["sound_rate"]), **media)
     track = cache_sound(source, tmp_path / "v.safetensors")
     heard = track.start + find_clicks(whole(track)) / SAMPLE_RATE
     # The muxer of MPEG program streams begins later than it was told, with pictures and sound alike.
     clock = track.picture_times[0] - media.get("video_start", 0)
     hole_begin, hole_length = media.get("hole", (9.0, 0.0))
-    expected = clock + CLICKS + media.get("sound_start", 0) + hole_length * (CLICKS >= hole_begin)
+    expected = clock + CLICKS + media.get("sound_start", 0) + hole_length * (hole_begin <= CLICKS)
     # MP4 rounds a late start to a millisecond.
     np.testing.assert_allclose(heard, expected, atol=1e-3)
     assert len(track.picture_times) == 40
