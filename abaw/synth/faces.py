@@ -25,25 +25,25 @@ CUES: Final = (
 PROTOTYPES: Final = np.array(
     [  # lift   tilt   eyes  curve   open  width wrinkle  skew
         [0.00, 0.00, 0.00, 0.00, 0.00, 0.00, 0.00, 0.00],  # Neutral
-        [-0.6, -0.90, -0.4, -0.40, 0.05, -0.15, 0.45, 0.00],  # Anger
-        [-0.5, -0.80, -0.5, -0.50, 0.05, -0.10, 0.60, 0.08],  # Disgust
-        [0.80, 0.45, 0.75, -0.15, 0.60, 0.10, 0.00, 0.00],  # Fear
+        [-0.6, -0.90, -0.4, -0.40, 0.05, -0.15, 0.35, 0.00],  # Anger
+        [-0.5, -0.75, -0.6, -0.50, 0.05, -0.05, 0.65, 0.12],  # Disgust
+        [0.80, 0.55, 0.75, -0.20, 0.50, 0.20, 0.00, 0.00],  # Fear
         [0.10, 0.10, -0.3, 1.00, 0.30, 0.50, 0.15, 0.00],  # Happiness
         [0.15, 0.95, -0.4, -0.75, 0.00, -0.10, 0.00, 0.00],  # Sadness
-        [0.90, 0.25, 0.80, 0.00, 0.65, -0.15, 0.00, 0.00],  # Surprise
-        [0.00, 0.00, 0.00, 0.05, 0.00, 0.05, 0.00, 0.15],  # Other
+        [0.90, 0.15, 0.80, 0.00, 0.65, -0.20, 0.00, 0.00],  # Surprise
+        [0.08, 0.00, 0.00, 0.08, 0.00, 0.05, 0.00, 0.20],  # Other
     ]
 )
-"""The face's part of each expression: lift and tilt of the brows, how far the eyes open, curve, opening, width
-and skew of the mouth, wrinkles. Neutral and Other, Anger and Disgust, Fear and Surprise look nearly alike: the
-voice tells them apart."""
+"""The face's part of each expression: lift and tilt of the brows, how far the eyes open, curve, opening,
+width and skew of the mouth, wrinkles. Neutral and Other, Anger and Disgust, Fear and Surprise look nearly
+alike: the voice tells them apart."""
 
 CROP: Final = 112
 """Side of an aligned crop in pixels."""
 _SIDE = 224  # drawn twice as large, then averaged: soft edges
 _SHIFT = 4  # OpenCV's fixed point: coordinates in sixteenths of a pixel
 _SKIN = np.array(
-    [[250, 214, 190], [236, 188, 156], [214, 160, 124], [176, 120, 86], [126, 82, 58], [88, 58, 42]]
+    [[250, 214, 190], [236, 188, 156], [214, 160, 124], [176, 120, 86], [126, 82, 58], [104, 70, 50]]
 )
 _HAIR = np.array([[32, 26, 24], [72, 46, 30], [122, 82, 46], [190, 150, 92], [150, 148, 148], [110, 46, 26]])
 
@@ -79,14 +79,14 @@ def draw_identity(rng: np.random.Generator) -> Identity:
         skin=skin * rng.uniform(0.92, 1.05, 3),
         hair=_HAIR[rng.integers(len(_HAIR))] * rng.uniform(0.7, 1.2),
         backdrop=rng.uniform(20, 220, 3),
-        shape=rng.uniform(0.87, 1.13, 8),
-        rest=rng.normal(0, 0.1, len(CUES)),
-        fringe=rng.uniform(0.05, 0.75),
+        shape=rng.uniform(0.93, 1.07, 8),
+        rest=rng.normal(0, 0.05, len(CUES)),
+        fringe=rng.uniform(0.05, 0.45),
         beard=rng.random() < 0.2,
         glasses=rng.random() < 0.25,
-        light=rng.uniform(0.65, 1.15) * rng.uniform(0.9, 1.1, 3),
+        light=rng.uniform(0.75, 1.15) * rng.uniform(0.9, 1.1, 3),
         slope=rng.uniform(-0.35, 0.35, 2),
-        blur=rng.choice([0.0, 0.0, 0.6, 1.0]),
+        blur=rng.choice([0.0, 0.0, 0.5, 0.8]),
         grain=rng.uniform(1, 9),
     )
 
@@ -120,11 +120,11 @@ def draw_motion(
         mouth: (T,) loudness of the person's own voice, 0 to 1.
     """
     num = len(labels)
-    cues = identity.rest + follow(rng, labels, PROTOTYPES, fps, weakest=0.6, noise=0.14)
-    cues[:, 4] += 0.3 * mouth
+    cues = identity.rest + follow(rng, labels, PROTOTYPES, fps, weakest=0.75, noise=0.1)
+    cues[:, 4] += 0.2 * mouth
     for blink in np.flatnonzero(rng.random(num) < 0.25 / fps):
         cues[blink : blink + max(2, round(0.15 * fps)), 2] = -1.1
-    pose = wander(rng, num, fps, 1.0, 4) * [0.35, 0.3, 4.0, 0.03]
+    pose = wander(rng, num, fps, 1.0, 4) * [0.4, 0.3, 5.0, 0.04]
     cover = np.zeros((num, 3))
     for start in np.flatnonzero(rng.random(num) < 0.08 / fps):
         span = slice(start, start + round(rng.uniform(0.3, 1.2) * fps))
@@ -182,7 +182,7 @@ def _paint(canvas: Image, who: Identity, cues: Track, gaze: Track, pose: Track) 
     _ellipse(canvas, (112, 122), (90 * face_w, 112), who.skin)
     _ellipse(canvas, (112 + turn / 2, 2), (84 * face_w, 22 + 40 * who.fringe), who.hair)
     if who.beard:
-        _ellipse(canvas, (112 + turn / 2, 196 + nod), (66 * face_w, 46), who.skin * 0.45 + who.hair * 0.4)
+        _ellipse(canvas, (112 + turn / 2, 196 + nod), (66 * face_w, 46), who.skin * 0.6 + who.hair * 0.3)
         _ellipse(canvas, (112 + turn / 2, 174 + nod), (50 * face_w, 38), who.skin * 0.9)
 
     for side in (-1, 1):
@@ -193,13 +193,14 @@ def _paint(canvas: Image, who: Identity, cues: Track, gaze: Track, pose: Track) 
         _ellipse(canvas, (x + 4 * gaze[0], y + 1.5 * gaze[1]), (8.5, iris), (52, 40, 34))
         _line(canvas, _arc((x, y - half_h), half_w * 1.1, -0.35 * half_h), dark * 0.6, 3)
         # Brow: tilt > 0 lifts the inner end (sorrow), tilt < 0 lowers it (anger).
-        brow_y = y - 28 * brow_height - 11 * lift
-        inner, outer = brow_y - 12 * tilt, brow_y + 7 * tilt
+        brow_y = y - 28 * brow_height - 13 * lift
+        inner, outer = brow_y - 14 * tilt, brow_y + 8 * tilt
         span = np.linspace(0, 1, 9)
         brow = np.stack(
             [x + side * (span * 48 - 24), inner + (outer - inner) * span - 14 * span * (1 - span)], 1
         )
-        _line(canvas, brow, who.hair * 0.8, 6 * brow_thick)
+        # Never lighter than the skin: brows must be seen on every face.
+        _line(canvas, brow, np.minimum(who.hair * 0.8, who.skin * 0.45), 7 * brow_thick)
         if who.glasses:
             _ellipse(canvas, (x, y), (29, 23), (40, 38, 40), thickness=3)
         if wrinkle > 0.1:  # from nostril to mouth corner, and over the nose
@@ -212,8 +213,8 @@ def _paint(canvas: Image, who: Identity, cues: Track, gaze: Track, pose: Track) 
     half = 32 * mouth_w * (1 + 0.35 * width)
     y = cy + 60 * mouth_y
     span = np.linspace(-1, 1, 17)
-    bend = -13 * curve * (span**2 - 0.5) + 12 * skew * span
-    gap = 17 * max(opening, 0.0) * (1 - span**2)
+    bend = -16 * curve * (span**2 - 0.5) + 12 * skew * span
+    gap = 22 * max(opening, 0.0) * (1 - span**2)
     x = cx + half * span
     upper, lower = np.stack([x, y + bend - 0.6 * gap], 1), np.stack([x, y + bend + gap], 1)
     _polygon(canvas, np.concatenate([upper, lower[::-1]]), (70, 22, 28))

@@ -100,8 +100,7 @@ def draw_plan(seed: int, videos: int, frames: int) -> list[Recording]:
         drawn = draw_labels(rng, frames, [float(rate) for rate in fps])
         for rate, part, labels in zip(fps, parts, drawn, strict=True):
             index = len(recordings)
-            mute = split == "train" and part is parts[-1]
-            form = _MUTE if mute else _FORMATS[index % len(_FORMATS)]
+            form = _MUTE if index == len(suffixes[0]) - 1 else _FORMATS[index % len(_FORMATS)]
             folder = _FOLDERS[index % len(_FOLDERS)]
             name = _NAMES[index % len(_NAMES)].format(n=numbers[index], fps=round(rate))
             crops = "cropped_aligned_new_50_vids" if folder == "new_vids" else "cropped_aligned"

@@ -67,26 +67,28 @@ def _film(root: Path, rng: np.random.Generator, recording: Recording, mouth: Tra
     for frame in range(len(mouth)):
         scene = room.clip(0, 255).astype(np.uint8)
         for place, (person, who, motion) in enumerate(cast):
-            crop = draw_face(rng, who, motion, frame)
-            seen = frame < len(person.face) and person.face[frame]
-            if seen:
-                path = root / person.crops / person.name / f"{frame + 1:05d}.jpg"
-                cv2.imwrite(str(path), crop[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])
             centre = (SCENE[1] * (2 * place + 1) // (2 * len(cast)), 56)
-            _put(scene, crop if seen else None, who.hair, centre)
-        if frame < recording.num_decoded:
+            _put_body(scene, who.hair, centre)
+            if frame < len(person.face) and person.face[frame]:
+                crop = draw_face(rng, who, motion, frame)
+                _, jpg = cv2.imencode(".jpg", crop[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])
+                (root / person.crops / person.name / f"{frame + 1:05d}.jpg").write_bytes(jpg.tobytes())
+                _put_face(scene, crop, centre)
+        if frame < recording.num_decoded:  # crops may go on after the last picture
             yield scene
 
 
-def _put(scene: Image, crop: Image | None, hair: Track, centre: tuple[int, int]) -> None:
-    """Put a head with shoulders into the scene, from behind where there is no crop."""
+def _put_body(scene: Image, hair: Track, centre: tuple[int, int]) -> None:
+    """Put a person into the scene, seen from behind."""
     x, y = centre
-    half = 32
     cv2.ellipse(scene, (x, y + 76), (36, 44), 0, 0, 360, (255 - hair).tolist(), -1)
-    cv2.ellipse(scene, (x, y), (27, 32), 0, 0, 360, hair.tolist(), -1)
-    if crop is not None:
-        oval = np.zeros((2 * half, 2 * half, 1), np.uint8)
-        cv2.ellipse(oval, (half, half), (27, 31), 0, 0, 360, 1, -1)
-        face = cv2.resize(crop, (2 * half, 2 * half), interpolation=cv2.INTER_AREA)
-        part = scene[y - half : y + half, x - half : x + half]
-        np.copyto(part, face, where=oval.astype(bool))
+    cv2.ellipse(scene, centre, (27, 32), 0, 0, 360, hair.tolist(), -1)
+
+
+def _put_face(scene: Image, crop: Image, centre: tuple[int, int]) -> None:
+    """Turn the person round."""
+    (x, y), half = centre, 32
+    oval = np.zeros((2 * half, 2 * half, 1), np.uint8)
+    cv2.ellipse(oval, (half, half), (27, 31), 0, 0, 360, 1, -1)
+    face = cv2.resize(crop, (2 * half, 2 * half), interpolation=cv2.INTER_AREA)
+    np.copyto(scene[y - half : y + half, x - half : x + half], face, where=oval.astype(bool))

@@ -67,7 +67,7 @@ def draw_voice(rng: np.random.Generator, labels: Labels) -> Voice:
     syllable, accent, vowel = _rhythm(rng, rate.clip(1.5))
 
     seconds = np.arange(num) / CONTROL
-    tract, base = rng.uniform(0.87, 1.15), rng.uniform(95, 215)
+    tract, base = rng.uniform(0.9, 1.12), rng.uniform(105, 200)
     shake = tremor.clip(0) * np.sin(2 * np.pi * 6 * seconds)
     f0 = base * 2 ** ((pitch + melody * accent + shake + 0.3 * wander(rng, num, CONTROL, 0.2)[:, 0]) / 12)
     peaks = _smooth(_VOWELS[vowel] * tract * (1 + formants[:, None]))
