@@ -138,7 +138,7 @@ class SafeCrossAttention(nn.Module):
         """What each sample attends to, (B, max(Tq, Tk), D), and its mask; ``query`` is zero where absent."""
         # Both are padded to the longer without asking which that is: one graph serves every pair of lengths.
         # A sum, not max(Tq, Tk): from that torch.export would conclude that the longer is never 1.
-        missing_query: int = torch.sym_max(context.shape[1] - query.shape[1], 0)  # type: ignore[assignment]
+        missing_query = max(context.shape[1] - query.shape[1], 0)
         missing_context = query.shape[1] + missing_query - context.shape[1]
         query, query_mask = F.pad(query, (0, 0, 0, missing_query)), F.pad(query_mask, (0, missing_query))
         context = F.pad(context, (0, 0, 0, missing_context))

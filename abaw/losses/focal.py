@@ -74,7 +74,7 @@ class FocalLoss(FrameLoss):
     def _focal(self, log_p: Tensor) -> Tensor:
         # For gamma below 1 the power's slope is infinite at p = 1, and infinity times 0 is NaN in the
         # backward: clamped, the slope there is 0, which is the limit of the whole product.
-        rest = (-torch.expm1(log_p)).clamp_min(torch.finfo(log_p.dtype).tiny)
+        rest = (1 - log_p.exp()).clamp_min(torch.finfo(log_p.dtype).tiny)
         return -(rest**self.gamma) * log_p
 
     def _class_weights(self, logits: Tensor) -> Tensor:

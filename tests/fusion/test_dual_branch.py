@@ -42,6 +42,13 @@ def test_the_learned_token_stands_where_nothing_is_present_and_nowhere_else() ->
     assert (head(**given) != before).any(dim=-1).tolist() == [[False, False, True, False, False, False]]
 
 
+def test_frames_where_nothing_is_present_know_their_time() -> None:
+    given = window()
+    given["video_mask"][:, 1:] = given["audio_mask"][:, 1:] = False
+    logits = make()(**given)[0]
+    assert (logits[2] - logits[4]).abs().max() > 1e-3
+
+
 def test_frames_know_their_distance_in_time_but_not_the_hour() -> None:
     head, given = make(), window()
     logits = head(**given)
