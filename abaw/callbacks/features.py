@@ -94,5 +94,7 @@ class VideoAssembler:
         """Yield what is there of a video that was cut short."""
         if self._name is not None and self._parts:
             joined = {key: torch.cat([part[key] for part in self._parts]) for key in self._parts[0]}
-            yield VideoFeatures(self._name, **joined, lead=self._lead)
+            # A rank without a video of its own is sent an empty one, to keep in step with the others.
+            if len(joined["target"]) > 0:
+                yield VideoFeatures(self._name, **joined, lead=self._lead)
         self._name, self._parts = None, []

@@ -1,0 +1,158 @@
+"""Several processes (gloo, on the CPU): they train, they agree, and none waits for another for ever."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from abaw.cli import main
+
+pytestmark = pytest.mark.slow
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+SMALL = [
+    "--trainer.accelerator=cpu",
+    "--trainer.enable_progress_bar=false",
+    "--trainer.enable_model_summary=false",
+    "--data.num_workers=0",
+    "--data.image_size=32",
+    "--model.visual_encoder.init_args.out_features=16",
+    "--model.audio_encoder.init_args.out_features=16",
+    "--model.fusion.init_args.dim=16",
+]
+
+
+def abaw(processes: int, *arguments: object) -> None:
+    """Run the command with several processes; one that hangs fails the test."""
+    strategy = [f"--trainer.devices={processes}", "--trainer.strategy=ddp"]
+    if processes == 1:
+        assert main([*map(str, arguments), "--trainer.enable_progress_bar=false"]) == 0
+        return
+    command = [sys.executable, "-m", "abaw", *map(str, arguments), *strategy]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def run(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that two processes trained."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    where = [f"--data.root={corpus}", f"--trainer.default_root_dir={folder}"]
+    abaw(2, "fit", f"--config={EXAMPLES / 'quickstart.yaml'}", *where, *SMALL, "--trainer.max_epochs=2")
+    return folder
+
+
+def test_two_processes_train(run: Path) -> None:
+    rows = list(csv.DictReader((run / "logs" / "version_0" / "metrics.csv").open()))
+    losses = [float(row["train/loss"]) for row in rows if row.get("train/loss")]
+    assert len(losses) == 2
+    assert losses[1] < losses[0]
+    assert (run / "checkpoints" / "best.ckpt").is_file()
+
+
+def numbers(tree: object, path: str = "") -> dict[str, float]:
+    if isinstance(tree, dict):
+        return {k: v for key, item in tree.items() for k, v in numbers(item, f"{path}/{key}").items()}
+    if isinstance(tree, list):
+        return {k: v for i, item in enumerate(tree) for k, v in numbers(item, f"{path}/{i}").items()}
+    return {path: float(tree)} if isinstance(tree, (int, float)) else {}
+
+
+def test_any_number_of_processes_gives_the_same_metrics(run: Path, corpus: Path, tmp_path: Path) -> None:
+    videos = len(list((corpus / "EXPR_Recognition_Challenge" / "Validation_Set").glob("*.txt")))
+    assert videos % 3, "the videos should not divide evenly"
+    results = []
+    for processes in (1, 2, 3):
+        folder = tmp_path / str(processes)
+        abaw(processes, "test", f"--run={run}", f"--report.output_dir={folder}")
+        results.append(numbers(json.loads((folder / "test.json").read_text())))
+    assert len(results[0]) > 20
+    for other in results[1:]:
+        assert other == pytest.approx(results[0], abs=1e-6)
+
+
+def test_more_processes_than_videos_predict_the_same(run: Path, corpus: Path, tmp_path: Path) -> None:
+    assert len(next(corpus.glob("*test_set_release.txt")).read_text().split("\n")) - 1 == 2
+    predictions = []
+    for processes in (1, 3):
+        folder = tmp_path / str(processes)
+        abaw(processes, "predict", f"--run={run}", f"--predictions.output_dir={folder}")
+        predictions.append((folder / "predictions.txt").read_bytes())
+    assert predictions[0] == predictions[1]
+
+
+SCRIPT = '''
+import sys
+import lightning.pytorch as pl
+import torch
+from torch.utils.data import DataLoader, DistributedSampler
+
+from abaw import ExpressionModule
+from abaw.encoders import ConvVisualEncoder, LogMelEncoder
+from abaw.fusion import ConcatFusion
+from abaw.losses import FocalLoss
+
+
+class Windows(torch.utils.data.Dataset):
+    """Two windows; the second shows no face, and one of its frames alone is annotated."""
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, i):
+        g = torch.Generator().manual_seed(i)
+        return {
+            "video": torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8, generator=g),
+            "video_mask": torch.full((4,), i == 0),
+            "audio": torch.randn(8000, generator=g) * 0.1,
+            "audio_mask": torch.ones(4, dtype=torch.bool),
+            "time": 0.1 + torch.arange(4) / 25,
+            "target": torch.tensor([[1, 2, 3, 4], [5, -1, -1, -1]][i]),
+            "frame": torch.arange(4),
+        }
+
+
+class Gradients(pl.Callback):
+    def on_before_optimizer_step(self, trainer, module, optimizer):
+        if trainer.is_global_zero:
+            torch.save({n: p.grad for n, p in module.named_parameters()}, sys.argv[2])
+
+
+processes = int(sys.argv[1])
+torch.manual_seed(0)
+loss = FocalLoss(gamma=0.0, alpha=[1.0, 2.0, 3.0, 1.0, 1.0, 5.0, 1.0, 1.0])
+module = ExpressionModule(
+    ConvVisualEncoder(out_features=8), LogMelEncoder(out_features=8), ConcatFusion(8, 8, 8, dropout=0.0), loss
+)
+trainer = pl.Trainer(
+    accelerator="cpu",
+    devices=processes,
+    strategy="ddp" if processes > 1 else "auto",
+    max_epochs=1,
+    logger=False,
+    enable_checkpointing=False,
+    enable_progress_bar=False,
+    enable_model_summary=False,
+    callbacks=[Gradients()],
+)
+trainer.fit(module, DataLoader(Windows(), batch_size=2 // processes))
+'''
+
+
+def test_a_rank_without_a_face_does_not_hang_and_gradients_are_those_of_one_process(tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(SCRIPT)
+    gradients = []
+    for processes in (1, 2):
+        output = tmp_path / f"{processes}.pt"
+        command = [sys.executable, str(script), str(processes), str(output)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stderr
+        gradients.append(torch.load(output, weights_only=True))
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, msg=lambda text, n=name: f"{n}: {text}")
