@@ -26,7 +26,10 @@ class MeanFusion(FusionHead):
     ) -> Tensor:
         """Logits (B, T, C); zeros are averaged where nothing is present."""
         present = torch.stack([video_mask, audio_mask], dim=-1)[..., None]
+        # Zeroed before the projection as well: what lies at absent places must not reach a gradient.
+        visual = visual.masked_fill(~video_mask[..., None], 0)
+        audio = audio.masked_fill(~audio_mask[..., None], 0)
         features = torch.stack([self.visual(visual), self.audio(audio)], dim=-2)
-        mean = (features * present).sum(dim=-2) / present.sum(dim=-2).clamp_min(1)
-        logits: Tensor = self.classifier(mean)
+        total = features.masked_fill(~present, 0).sum(dim=-2)
+        logits: Tensor = self.classifier(total / present.sum(dim=-2).clamp_min(1))
         return logits
