@@ -25,13 +25,13 @@ class Annotation:
 
 
 def read_class_names(path: Path) -> tuple[str, ...]:
-    """Read the header of an annotation file alone.
+    """Read the header of an annotation file alone, or of a submission template (``image_location,…``).
 
     Raises:
         InputError: The file is empty or its first line is not a list of two or more names.
     """
     with _open(path) as file:
-        return _parse_header(file.readline(), path)
+        return _parse_header(file.readline().removeprefix("image_location,"), path)
 
 
 def read_annotation(path: Path) -> Annotation:

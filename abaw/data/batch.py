@@ -9,8 +9,8 @@ from typing_extensions import NotRequired
 class Batch(TypedDict):
     """A batch of B windows of T frames; every mask is bool and True means present.
 
-    Two different things are kept apart: a frame that is *padding* (``frame`` is -1; no result may depend on it)
-    and a frame that exists and whose face or voice is *absent*.
+    Two different things are kept apart: a frame that is *padding* (``frame`` is -1; no result may depend on
+    it) and a frame that exists and whose face or voice is *absent*.
     """
 
     video: NotRequired[Tensor]
@@ -30,8 +30,9 @@ class Batch(TypedDict):
     video_id: list[str]
     """B names: which video."""
     audio_start: NotRequired[list[float]]
-    """B times: when the first audio sample is, in seconds on the video's own clock. ``audio_start + time`` puts the
-    chunks of one video on one ruler; plain floats because that takes double precision and not every device has it."""
+    """B times: when the first audio sample is, in seconds on the video's own clock. ``audio_start + time``
+    puts the chunks of one video on one ruler; plain floats, because that takes double precision and not every
+    device has it."""
     num_frames: NotRequired[list[int]]
     """B counts: N, the frames of the whole video."""
     visual_features: NotRequired[Tensor]

@@ -110,10 +110,11 @@ class AffWild2DataModule(pl.LightningDataModule):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The C class names, from one annotation's header; needs no ``setup``."""
+        """The C class names, from one annotation's header (or the template's); needs no ``setup``."""
         if self._class_names is None:
-            files = annotation_files(self.root)
-            self._class_names = read_class_names((files["train"] + files["validation"])[0])
+            files = annotation_files(self.root, self.template)
+            headers = [*files["train"], *files["validation"], self.template_path]
+            self._class_names = read_class_names(next(path for path in headers if path is not None))
         return self._class_names
 
     @property
@@ -247,7 +248,7 @@ class AffWild2DataModule(pl.LightningDataModule):
     def _warn_of_silence(self, videos: Sequence[Video], sounds: Mapping[str, SoundTrack]) -> None:
         missing = [video.video_id for video in videos if video.raw is None]
         silent = [video.video_id for video in videos if video.raw and sounds[video.raw_id].is_silent]
-        if len(missing + silent) == len(videos) and not self.allow_missing_audio:
+        if videos and len(missing + silent) == len(videos) and not self.allow_missing_audio:
             raise InputError(
                 f"{self.root}: none of the {len(videos)} annotated videos has sound; "
                 "set allow_missing_audio to train without."

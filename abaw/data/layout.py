@@ -43,29 +43,23 @@ class Video:
     num_frames: int | None = None
 
 
-def annotation_folder(root: Path) -> Path:
-    """The folder that holds ``Train_Set`` and ``Validation_Set``.
+def annotation_files(root: Path, template: Path | None = None) -> dict[Split, list[Path]]:
+    """The label files of the two annotated splits, by name; none where there is a test set alone.
+
+    Args:
+        root: The corpus.
+        template: The submission template, if it isn't in the corpus.
 
     Raises:
-        InputError: ``root`` is no folder, or holds none of the known annotation folders, or both.
+        InputError: ``root`` is no folder, holds both of the known annotation folders, or holds none and no
+            test set either; or there is no label file in it.
     """
-    if not root.is_dir():
-        raise InputError(f"{root}: no such folder; set root to the folder that holds Aff-Wild2.")
-    found = [root / name for name in ANNOTATION_FOLDERS if (root / name).is_dir()]
-    if len(found) != 1:
-        names = ", ".join(f"{name}/" for name in ANNOTATION_FOLDERS)
-        problem = "more than one" if found else "none"
-        raise InputError(f"{root}: holds {problem} of {names}; it must hold exactly one annotation folder.")
-    return found[0]
-
-
-def annotation_files(root: Path) -> dict[Split, list[Path]]:
-    """The label files of the two annotated splits, by name.
-
-    Raises:
-        InputError: There is no annotation folder, or no label file in it.
-    """
-    folder = annotation_folder(root)
+    folder = _annotation_folder(root)
+    if folder is None:
+        if template is None and find_template(root) is None:
+            names = ", ".join(f"{name}/" for name in ANNOTATION_FOLDERS)
+            raise InputError(f"{root}: holds none of {names}, and no …test_set_sample.txt to predict for.")
+        return {split: [] for split in _SPLIT_FOLDERS}
     files: dict[Split, list[Path]] = {
         split: [path for path in _visible(folder / name) if path.suffix == ".txt"]
         for split, name in _SPLIT_FOLDERS.items()
@@ -73,6 +67,16 @@ def annotation_files(root: Path) -> dict[Split, list[Path]]:
     if not any(files.values()):
         raise InputError(f"{folder}: no label file in Train_Set/ or Validation_Set/; expected <video>.txt.")
     return files
+
+
+def _annotation_folder(root: Path) -> Path | None:
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder; set root to the folder that holds Aff-Wild2.")
+    found = [root / name for name in ANNOTATION_FOLDERS if (root / name).is_dir()]
+    if len(found) > 1:
+        names = " and ".join(f"{name}/" for name in ANNOTATION_FOLDERS)
+        raise InputError(f"{root}: holds {names}; keep one annotation folder.")
+    return found[0] if found else None
 
 
 def scan(root: Path, template: Path | None = None) -> list[Video]:
@@ -94,9 +98,9 @@ def scan(root: Path, template: Path | None = None) -> list[Video]:
 
     Raises:
         InputError: A folder is missing, a video is in two splits, two raw videos have the same name, or there
-            are no crops for any annotated video.
+            are no crops for any annotated video (any test video, where nothing is annotated).
     """
-    files = annotation_files(root)
+    files = annotation_files(root, template)
     crops = {
         folder.name: folder for name in CROP_FOLDERS for folder in _visible(root / name) if folder.is_dir()
     }
@@ -116,10 +120,11 @@ def scan(root: Path, template: Path | None = None) -> list[Video]:
         other = seen.setdefault(item.video_id, item)
         if other is not item:
             raise InputError(f"{root}: {item.video_id} is in the {other.split} and the {item.split} set.")
-    if not any(item.crops for item in videos if item.annotation):
+    kind = "annotated" if any(files.values()) else "test"
+    if not any(item.crops for item in videos if item.annotation or kind == "test"):
         where = " or ".join(f"{name}/" for name in CROP_FOLDERS)
         raise InputError(
-            f"{root}: no annotated video has a crops folder (first: {videos[0].video_id}); "
+            f"{root}: no {kind} video has a crops folder (first: {videos[0].video_id}); "
             f"put crops into {where}<video>/00001.jpg."
         )
     return videos
@@ -157,7 +162,8 @@ def _test_frames(root: Path, template: Path | None) -> dict[str, int | None]:
 
 
 def _find_one(root: Path, pattern: str) -> Path | None:
-    found = [path for folder in (root, annotation_folder(root)) for path in sorted(folder.glob(pattern))]
+    folders = [folder for folder in (root, _annotation_folder(root)) if folder is not None]
+    found = [path for folder in folders for path in sorted(folder.glob(pattern))]
     # The other challenges on Aff-Wild2 (valence-arousal, action units) name their files alike.
     found = [path for path in found if path.name.lower().startswith("expr")] or found
     if len(found) > 1:

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 from aff_wild2_files import HEADER, Corpus
 
+from abaw.data import AffWild2DataModule
 from abaw.data.layout import find_template, scan
 from abaw.errors import InputError
 
@@ -117,10 +118,23 @@ def test_no_annotation_folder(tmp_path: Path):
         scan(tmp_path)
 
 
+def test_a_test_set_alone_needs_no_annotations(tmp_path: Path):
+    template = touch(
+        tmp_path / "Expression_Challenge_test_set_sample.txt", f"image_location,{HEADER}\nt/00002.jpg,0\n"
+    )
+    with pytest.raises(InputError, match=r"no test video has a crops folder \(first: t\)"):
+        scan(tmp_path)
+    touch(tmp_path / "cropped_aligned/t/00001.jpg")
+    assert [(video.video_id, video.split, video.num_frames) for video in scan(tmp_path)] == [("t", "test", 2)]
+    data = AffWild2DataModule(tmp_path, allow_missing_audio=True)
+    assert data.class_names == tuple(HEADER.split(","))
+    assert data.template_path == template
+
+
 def test_two_annotation_folders(tmp_path: Path):
     label(tmp_path, "v")
     label(tmp_path, "v", edition="Classification")
-    with pytest.raises(InputError, match="exactly one annotation folder"):
+    with pytest.raises(InputError, match="keep one annotation folder"):
         scan(tmp_path)
 
 
