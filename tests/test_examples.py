@@ -1,0 +1,86 @@
+"""Every YAML and script in examples/ runs, on the small corpus, through the command line."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from abaw import ExpressionModule
+from abaw.cli import main
+
+pytestmark = pytest.mark.slow
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+QUICK = [
+    "--trainer.accelerator=cpu",
+    "--trainer.devices=1",
+    "--trainer.strategy=auto",
+    "--trainer.max_epochs=1",
+    "--trainer.limit_train_batches=2",
+    "--trainer.enable_progress_bar=false",
+    "--trainer.enable_model_summary=false",
+    "--data.num_workers=0",
+    "--data.batch_size=4",
+]
+TINY_BEIT = {
+    "model_type": "beit",
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "image_size": 32,
+    "patch_size": 8,
+}
+TINY_WAVLM = {
+    "model_type": "wavlm",
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "conv_dim": [16] * 7,
+    "num_conv_pos_embeddings": 16,
+    "num_conv_pos_embedding_groups": 4,
+    "do_stable_layer_norm": True,
+    "feat_extract_norm": "layer",
+}
+OPTIONS = {
+    "quickstart.yaml": ["--data.image_size=32"],
+    "audio_only.yaml": [],
+    "video_only.yaml": ["--data.image_size=32"],
+    "custom_fusion/config.yaml": ["--data.image_size=32"],
+    "affwild2_beit_wavlm.yaml": [
+        "--model.visual_encoder.init_args.pretrained=false",
+        f"--model.visual_encoder.init_args.config_overrides={json.dumps(TINY_BEIT)}",
+        "--model.audio_encoder.init_args.pretrained=false",
+        f"--model.audio_encoder.init_args.config_overrides={json.dumps(TINY_WAVLM)}",
+        "--model.fusion.init_args.dim=32",
+        "--data.image_size=32",
+        "--data.window=16",
+        "--inference.stride=8",
+    ],
+}
+
+
+def test_every_yaml_is_here() -> None:
+    assert {str(path.relative_to(EXAMPLES)) for path in EXAMPLES.rglob("*.yaml")} == set(OPTIONS)
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_yaml_trains_and_tests(
+    name: str, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str((EXAMPLES / name).parent))
+    where = [f"--data.root={corpus}", f"--trainer.default_root_dir={tmp_path}"]
+    assert main(["fit", f"--config={EXAMPLES / name}", *where, *QUICK, *OPTIONS[name]]) == 0
+    assert main(["test", f"--run={tmp_path}"]) == 0
+    conditions = json.loads((tmp_path / "test" / "test.json").read_text())["results"]
+    expected = {"audio_only.yaml": ["audio only"], "video_only.yaml": ["video only"]}
+    assert [c for c in conditions if c != "majority"] == expected.get(
+        name, ["audio+video", "video only", "audio only"]
+    )
+    # The same checkpoint opens in plain Python.
+    model = ExpressionModule.load_from_checkpoint(tmp_path / "checkpoints" / "best.ckpt", weights_only=True)
+    assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
+    sys.modules.pop("mean_fusion", None)
