@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from matplotlib.figure import Figure
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from torch import Tensor, distributed
 from torchmetrics.functional.classification import multiclass_confusion_matrix
@@ -82,9 +83,8 @@ class TestReport(Callback, VideoScoresConsumer):
             InputError: If no annotated frame was scored.
         """
         class_names = list(cast(Sequence[str], pl_module.class_names))
-        class_counts = getattr(getattr(trainer, "datamodule", None), "class_counts", None)
         # On every rank, so that all of them stop where there is nothing to report.
-        report = _summarise(_gather(self._counted), class_names, class_counts)
+        report = _summarise(_gather(self._counted), class_names, _training_counts(trainer))
         if trainer.fast_dev_run or not trainer.is_global_zero:  # type: ignore[attr-defined]
             return
 
@@ -95,9 +95,13 @@ class TestReport(Callback, VideoScoresConsumer):
             _draw(report).savefig(temporary, format="png", dpi=150)
 
         console = Console()
-        if not console.is_terminal:
-            console.width = max(console.width, 120)  # A log has no edge: keep the names of the classes whole.
-        console.print(_table(report))
+        roomy = console.options.update(max_width=1000)
+        table = _table(report)
+        if console.is_terminal and console.measure(table, options=roomy).maximum > console.width:
+            table = _table(report, narrow=True)
+        # A line that is still too long is for the terminal to break: rich would cut it off.
+        console.width = max(console.width, console.measure(table, options=roomy).maximum)
+        console.print(table)
         console.print(f"All figures: {folder}", markup=False, highlight=False, soft_wrap=True)
 
 
@@ -108,6 +112,14 @@ def _gather(mine: dict[tuple[str, str], _Counted]) -> dict[tuple[str, str], _Cou
         parts = [{} for _ in range(distributed.get_world_size())]
         distributed.all_gather_object(parts, mine)
     return {key: counted for part in parts for key, counted in part.items()}
+
+
+def _training_counts(trainer: pl.Trainer) -> Tensor | None:
+    try:
+        counts: Tensor | None = getattr(getattr(trainer, "datamodule", None), "class_counts", None)
+    except InputError:  # A corpus to test on need not hold training videos.
+        return None
+    return counts
 
 
 def _summarise(
@@ -154,7 +166,7 @@ def _figures(confusions: Tensor, class_names: list[str]) -> dict[str, Any]:
     }
 
 
-def _table(report: dict[str, Any]) -> Table:
+def _table(report: dict[str, Any], narrow: bool = False) -> Table:
     results = report["results"]
     caption = (
         f"95 % interval: bootstrap over {report['videos']} videos. "
@@ -163,16 +175,14 @@ def _table(report: dict[str, Any]) -> Table:
     for condition, figures in results.items():
         if figures.get("frames_left_out"):
             caption += (
-                f" {condition}: {figures['frames_left_out']} annotated frames left out, seen by no window."
+                f" {condition}: {figures['frames_left_out']} annotated frames left out, having no score."
             )
-    table = Table(caption=caption, caption_justify="left")
+    table = Table(caption=escape(caption), caption_justify="left", box=None, padding=(0, 1, 0, 0))
     table.add_column("", no_wrap=True)
-    # Numbers are never cut: where the terminal is narrow, the headings are folded.
-    table.add_column("macro-F1", justify="right", min_width=5, overflow="fold")
-    table.add_column("95 % interval", justify="right", min_width=11, overflow="fold")
-    table.add_column("accuracy", justify="right", min_width=5, overflow="fold")
-    for name in report["class_names"]:
-        table.add_column(name, justify="right", min_width=4, overflow="fold")
+    # Narrow columns are as wide as their numbers and fold their headings: eight classes fit on 80 characters.
+    columns = {"macro-F1": 5, "95 % interval": 11, "accuracy": 5} | dict.fromkeys(report["class_names"], 4)
+    for heading, digits in columns.items():
+        table.add_column(escape(heading), justify="right", overflow="fold", width=digits if narrow else None)
     for condition, figures in results.items():
         low, high = figures["f1_interval"]
         table.add_row(

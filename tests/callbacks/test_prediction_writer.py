@@ -1,0 +1,185 @@
+from types import SimpleNamespace
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch.utils.data import DataLoader
+
+from abaw.callbacks.prediction_writer import PredictionWriter
+from abaw.callbacks.results import VideoScores, VideoScoresConsumer
+from abaw.errors import InputError
+
+NAMES = ["calm", "glad", "sad"]
+
+
+def scored(video_id, labels, condition="audio+video", covered=None, faces=None):
+    """A video that was given ``labels``, with a window and a face at every frame unless said."""
+    covered = torch.tensor([True] * len(labels) if covered is None else covered)
+    faces = torch.tensor([True] * len(labels) if faces is None else faces)
+    scores = torch.nn.functional.one_hot(torch.tensor(labels), 3).float() * 0.7 + 0.1
+    target = torch.full((len(labels),), -1)
+    return VideoScores(video_id, condition, scores * covered[:, None], covered, target, faces, ~faces)
+
+
+class Module(pl.LightningModule):
+    class_names = NAMES
+
+    def predict_step(self, batch, batch_idx):
+        return None
+
+    validation_step = predict_step
+
+
+class Data(pl.LightningDataModule):
+    def __init__(self, **attributes):
+        super().__init__()
+        self.__dict__ |= attributes
+
+    def predict_dataloader(self):
+        return DataLoader([0])
+
+    val_dataloader = predict_dataloader
+
+
+class Inference(Callback):
+    def __init__(self, results):
+        self.results = results
+
+    def on_predict_epoch_end(self, trainer, pl_module):
+        for callback in trainer.callbacks:
+            if isinstance(callback, VideoScoresConsumer):
+                for result in self.results:
+                    callback.on_video_scored(trainer, pl_module, result)
+
+    on_validation_epoch_end = on_predict_epoch_end
+
+
+def run(folder, results, stage="predict", writer=None, data=None, **options):
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=folder,
+        callbacks=[writer or PredictionWriter(), Inference(results)],
+        **options,
+    )
+    getattr(trainer, stage)(Module(), datamodule=data or Data())
+    return folder / "predictions"
+
+
+def rows(path):
+    return path.read_text().splitlines()[1:]
+
+
+def test_scores_are_written_per_video_with_the_classes_names(tmp_path, capsys):
+    result = scored("v_left", [0, 2, 1], covered=[False, False, True], faces=[True, False, False])
+    path = run(tmp_path, [result]) / "scores" / "v_left.safetensors"
+    tensors = load_file(path)
+    assert sorted(tensors) == ["audio_mask", "covered", "labels", "scores", "video_mask"]
+    for name in ("scores", "covered", "video_mask", "audio_mask"):
+        assert tensors[name].dtype == getattr(result, name).dtype
+        assert tensors[name].equal(getattr(result, name))
+    assert tensors["labels"].tolist() == [1, 1, 1]
+    assert tensors["labels"].dtype == torch.int64
+    with safe_open(path, framework="pt") as file:
+        assert file.metadata() == {"class_names": "calm,glad,sad"}
+
+
+def test_the_submission_is_by_name_filled_and_counted(tmp_path, capsys):
+    results = [
+        scored("b.2", [2, 1, 0, 0], covered=[True, True, True, False]),
+        scored("a", [1, 0, 0], faces=[True, False, False]),
+    ]
+    folder = run(tmp_path, results)
+    assert (folder / "predictions.txt").read_text().splitlines() == [
+        "image_location,calm,glad,sad",
+        "a/00001.jpg,1",
+        "a/00002.jpg,1",
+        "a/00003.jpg,1",
+        "b.2/00001.jpg,2",
+        "b.2/00002.jpg,1",
+        "b.2/00003.jpg,0",
+        "b.2/00004.jpg,0",
+    ]
+    printed = capsys.readouterr().out
+    assert f"7 rows of 2 videos: {folder / 'predictions.txt'}" in printed
+    assert "2 without a face" in printed
+    assert "1 without a score" in printed
+    assert f"{folder / 'scores'}" in printed
+
+
+def test_the_template_is_the_argument_s_else_the_data_module_s(tmp_path, capsys):
+    header = "image_location,calm,glad,sad\n"
+    templates = {}
+    for name, frames in {"mine": (2, 1), "corpus": (2,)}.items():
+        templates[name] = tmp_path / f"{name}.txt"
+        templates[name].write_text(header + "".join(f"v/{frame:05d}.jpg,\n" for frame in frames))
+    data = Data(template_path=templates["corpus"])
+    results = [scored("v", [0, 1])]
+    writer = PredictionWriter(tmp_path / "out", templates["mine"])
+    run(tmp_path, results, writer=writer, data=data)
+    assert rows(tmp_path / "out" / "predictions.txt") == ["v/00002.jpg,1", "v/00001.jpg,0"]
+    assert rows(run(tmp_path, results, data=data) / "predictions.txt") == ["v/00002.jpg,1"]
+
+
+def test_scores_of_an_earlier_run_do_not_leak(tmp_path, capsys):
+    writer = PredictionWriter()
+    run(tmp_path, [scored("old", [0]), scored("both", [0])], writer=writer)
+    folder = run(tmp_path, [scored("both", [1])], writer=writer)
+    assert rows(folder / "predictions.txt") == ["both/00001.jpg,1"]
+    assert [path.name for path in (folder / "scores").iterdir()] == ["both.safetensors"]
+
+
+def test_the_first_condition_of_each_video_is_written(tmp_path, capsys):
+    results = [scored("v", [1]), scored("v", [2], condition="video only"), scored("w", [0], "audio only")]
+    assert rows(run(tmp_path, results) / "predictions.txt") == ["v/00001.jpg,1", "w/00001.jpg,0"]
+
+
+def test_validation_and_a_fast_dev_run_write_nothing(tmp_path):
+    run(tmp_path, [scored("v", [1])], stage="validate")
+    run(tmp_path, [scored("v", [1])], fast_dev_run=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_video_and_no_finite_score_are_errors(tmp_path):
+    with pytest.raises(InputError, match="no video was scored"):
+        run(tmp_path, [])
+    with pytest.raises(InputError, match=r"v\.safetensors: no frame has a finite score"):
+        run(tmp_path, [scored("w", [1]), scored("v", [0, 0], covered=[False, False])])
+    assert not (tmp_path / "predictions" / "predictions.txt").exists()
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_ranks_write_together_what_one_writes(tmp_path, capsys, world_size):
+    videos = [scored(name, [n % 3, (n + 1) % 3]) for n, name in enumerate("dacbe")]
+    module = Module()
+    ranks = [
+        (
+            PredictionWriter(),
+            SimpleNamespace(
+                predicting=True,
+                fast_dev_run=False,
+                is_global_zero=rank == 0,
+                default_root_dir=tmp_path,
+                strategy=SimpleNamespace(barrier=lambda name: None),
+            ),
+        )
+        for rank in range(world_size)
+    ]
+    for writer, trainer in ranks:
+        writer.on_predict_start(trainer, module)
+    for number, video in enumerate(videos):
+        writer, trainer = ranks[number % world_size]
+        writer.on_video_scored(trainer, module, video)
+    for writer, trainer in reversed(ranks):
+        writer.on_predict_end(trainer, module)
+        assert (tmp_path / "predictions" / "predictions.txt").exists() == trainer.is_global_zero
+    expected = [
+        f"{name}/{f + 1:05d}.jpg,{('dacbe'.index(name) + f) % 3}" for name in "abcde" for f in range(2)
+    ]
+    assert rows(tmp_path / "predictions" / "predictions.txt") == expected
