@@ -19,7 +19,7 @@ def partition(sizes: Sequence[int], parts: int) -> list[list[int]]:
         The indices in each part, ascending.
 
     >>> partition([3, 9, 5, 4], parts=2)
-    [[1], [0, 2, 3]]
+    [[0, 1], [2, 3]]
     """
     shares: list[list[int]] = [[] for _ in range(parts)]
     totals = np.zeros(parts, dtype=np.int64)

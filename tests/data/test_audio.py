@@ -50,6 +50,8 @@ def test_sound_is_where_the_timestamps_put_it(tmp_path: Path, suffix: str, rate,
     assert len(track.picture_times) == 40
     np.testing.assert_allclose(np.diff(track.picture_times), float(1 / Fraction(rate)), atol=1.1e-3)
     assert len(track.spans) == (2 if "hole" in media else 1)
+    if suffix == ".avi":
+        assert track.spans.tolist() == [[0, 32_000]], "nothing is lost at the end"
 
 
 def test_mono_is_the_mean_of_both_channels(tmp_path: Path):
@@ -189,6 +191,22 @@ def test_file_that_breaks_off_gives_what_it_has_and_a_warning(tmp_path: Path, su
     assert 20 < len(track.picture_times) < 80
     heard = track.start + find_clicks(whole(track)) / SAMPLE_RATE
     np.testing.assert_allclose(heard[:2], CLICKS[:2], atol=1e-3)
+
+
+def test_sound_after_broken_packets_stays_in_place(tmp_path: Path):
+    source = tmp_path / "v.mp4"
+    write_media(source, num_frames=50, sound=clicks(2.0, CLICKS, 44_100), sound_rate=44_100)
+    with av.open(str(source)) as container:
+        packets = [(packet.pos, packet.size) for packet in container.demux(audio=0) if packet.size]
+    data = bytearray(source.read_bytes())
+    for position, size in packets[30:35]:  # 0.7 to 0.81 s
+        data[position : position + size] = b"\xff" * size
+    source.write_bytes(data)
+    with pytest.warns(UserWarning, match=r"v\.mp4: is damaged: 5 packets of sound can't be decoded"):
+        track = cache_sound(source, tmp_path / "v.safetensors")
+    heard = track.start + find_clicks(whole(track)) / SAMPLE_RATE
+    np.testing.assert_allclose(heard, CLICKS, atol=1e-3)
+    assert track.covers(np.array([0.5, 0.76, 0.9])).tolist() == [True, False, True]
 
 
 def test_whole_files_do_not_warn(tmp_path: Path, recwarn: pytest.WarningsRecorder):

@@ -18,5 +18,9 @@ def test_every_thing_is_in_one_part_and_the_parts_are_even(parts: int):
     assert max(totals) <= 4 / 3 * max(sum(sizes) / parts, max(sizes))
 
 
+def test_the_largest_comes_first():
+    assert partition([1, 1, 1, 1, 4], 2) == [[4], [0, 1, 2, 3]]
+
+
 def test_it_depends_on_nothing_but_the_sizes():
     assert partition([5, 5, 5, 5], 2) == partition([5, 5, 5, 5], 2) == [[0, 2], [1, 3]]
