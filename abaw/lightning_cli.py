@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jsonargparse import ArgumentError, Namespace
+from jsonargparse import ArgumentError
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
@@ -20,6 +20,9 @@ from abaw.errors import InputError
 from abaw.module import ExpressionModule, feature_size
 from abaw.parse_errors import explain
 
+# Where to start from is no part of what a run is.
+_START = ("config", "ckpt_path", "weights")
+
 
 class RunConfig(SaveConfigCallback):
     """Writes ``config.yaml`` into the run's folder when training starts, and at no other time."""
@@ -33,13 +36,12 @@ class RunConfig(SaveConfigCallback):
         """Write what every command understands: the arguments of ``fit`` alone are left out."""
         path = Path(trainer.default_root_dir) / self.config_filename
         path.parent.mkdir(parents=True, exist_ok=True)
-        kept = Namespace({key: value for key, value in vars(self.config).items() if key not in FIT_ONLY})
+        kept = self.config.clone()
+        for key in _START:
+            kept.pop(key, None)
         partial = path.with_suffix(".tmp")
         partial.write_text(self.parser.dump(kept, skip_none=False, skip_validation=True))
         os.replace(partial, path)
-
-
-FIT_ONLY = ("config", "ckpt_path", "weights", "weights_only")
 
 
 class ExpressionCLI(LightningCLI):

@@ -50,5 +50,5 @@ def class_names(kind: type) -> list[str]:
 
 
 def _subclasses(kind: type) -> set[type]:
-    direct = set(kind.__subclasses__())
+    direct: set[type] = set(kind.__subclasses__())
     return direct.union(*map(_subclasses, direct))

@@ -25,7 +25,7 @@ class Recorded:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "__init__" in vars(cls):
-            cls.__init__ = _recording(cls.__init__)  # type: ignore[method-assign, misc]
+            cls.__init__ = _recording(cls.__init__)  # type: ignore[method-assign]
 
     def describe(self) -> dict[str, Any]:
         """How to make this object again: ``{"class_path": …, "init_args": …}``.

@@ -7,6 +7,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from abaw.callbacks.features import VideoAssembler, VideoFeatures
 from abaw.callbacks.results import VideoScores, VideoScoresConsumer
@@ -95,7 +96,7 @@ class SlidingWindowInference(Callback):
         # Indices are made on the host and copied ahead: nothing here waits for the device.
         device = features.visual.device
         place = torch.arange(self.window)
-        for first in window_starts(len(frames), self.window, self.stride).split(self.batch_size):
+        for first in torch.split(window_starts(len(frames), self.window, self.stride), self.batch_size):
             index = first[:, None] + place
             at = frames[index.clamp_max(len(frames) - 1)]
             # A window's clock starts where a training window's does, not with the video.
@@ -113,14 +114,15 @@ class SlidingWindowInference(Callback):
             )
             yield first.to(device), logits
 
-    def _start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def _start(self, trainer: pl.Trainer, pl_module: ExpressionModule) -> None:
+        if not isinstance(pl_module, ExpressionModule):
+            raise TypeError(
+                f"SlidingWindowInference scores an ExpressionModule, not {type(pl_module).__name__}"
+            )
         self._video = VideoAssembler()
         self._metrics = ExpressionMetrics(pl_module.class_names).to(pl_module.device)
         self._loss = torch.zeros(2, dtype=torch.float64)
-        # Ranks score different numbers of videos, so no step may wait for another rank: DDP would broadcast
-        # the buffers in every forward pass, evaluation included.
-        if hasattr(trainer.model, "require_forward_param_sync"):
-            trainer.model.require_forward_param_sync = False
+        self._broadcast_buffers(trainer, False)
 
     def _step(
         self, trainer: pl.Trainer, pl_module: ExpressionModule, features: Features, batch: Batch
@@ -131,8 +133,14 @@ class SlidingWindowInference(Callback):
     def _end(self, trainer: pl.Trainer, pl_module: ExpressionModule) -> None:
         for video in self._video.flush():
             self._score(trainer, pl_module, video)
-        if hasattr(trainer.model, "require_forward_param_sync"):
-            trainer.model.require_forward_param_sync = True
+        self._broadcast_buffers(trainer, True)
+
+    @staticmethod
+    def _broadcast_buffers(trainer: pl.Trainer, on: bool) -> None:
+        # Ranks score different numbers of chunks, so no step may wait for another rank. DDP would, since it
+        # broadcasts the buffers in every forward pass, evaluation included.
+        if isinstance(trainer.model, DistributedDataParallel):
+            trainer.model.require_forward_param_sync = on
 
     def _score(self, trainer: pl.Trainer, pl_module: ExpressionModule, video: VideoFeatures) -> None:
         for number, (condition, given) in enumerate(self._conditions(trainer, pl_module, video).items()):
@@ -150,7 +158,7 @@ class SlidingWindowInference(Callback):
                 video_mask=video.video_mask.cpu(),
                 audio_mask=video.audio_mask.cpu(),
             )
-            for callback in trainer.callbacks:
+            for callback in trainer.callbacks:  # type: ignore[attr-defined]
                 if isinstance(callback, VideoScoresConsumer):
                     callback.on_video_scored(trainer, pl_module, result)
 
@@ -192,16 +200,16 @@ class SlidingWindowInference(Callback):
         for name, value in values.items():
             pl_module.log(f"{stage}/{name}", value, prog_bar=name == "f1")
 
-    # Lightning's hooks: every stage takes the same three steps.
+    # Lightning's hooks: every stage takes the same three steps, with a module that `_start` has checked.
 
-    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Start without a video."""
         self._start(trainer, pl_module)
 
     def on_validation_batch_end(
         self,
         trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
+        pl_module: Any,
         outputs: Any,
         batch: Batch,
         batch_idx: int,
@@ -210,19 +218,19 @@ class SlidingWindowInference(Callback):
         """Take the chunks' features, and score the video that they complete."""
         self._step(trainer, pl_module, outputs, batch)
 
-    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Score what was cut short, and log ``val/…`` over all ranks."""
         self._end(trainer, pl_module)
         self._log(trainer, pl_module, "val")
 
-    def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Start without a video."""
         self._start(trainer, pl_module)
 
     def on_test_batch_end(
         self,
         trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
+        pl_module: Any,
         outputs: Any,
         batch: Batch,
         batch_idx: int,
@@ -231,19 +239,19 @@ class SlidingWindowInference(Callback):
         """Take the chunks' features, and score the video that they complete."""
         self._step(trainer, pl_module, outputs, batch)
 
-    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Score what was cut short, and log ``test/…`` over all ranks."""
         self._end(trainer, pl_module)
         self._log(trainer, pl_module, "test")
 
-    def on_predict_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_predict_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Start without a video."""
         self._start(trainer, pl_module)
 
     def on_predict_batch_end(
         self,
         trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
+        pl_module: Any,
         outputs: Any,
         batch: Batch,
         batch_idx: int,
@@ -252,6 +260,6 @@ class SlidingWindowInference(Callback):
         """Take the chunks' features, and score the video that they complete."""
         self._step(trainer, pl_module, outputs, batch)
 
-    def on_predict_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_predict_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Score what was cut short."""
         self._end(trainer, pl_module)
