@@ -16,7 +16,9 @@ _RARITY = np.array([1, 10.4, 16.23, 19.61, 1.86, 2.23, 5.61, 1.06])
 _STRETCHES = 5
 """Stretches of each class that a split shows, where it has room: an absent class caps macro-F1."""
 _ROOM = 12
-"""Fewest frames a stretch that is owed should get, on average, before fewer are owed."""
+"""Frames that there must be for each stretch owed."""
+_SLACK = 1.4
+"""How many more stretches than those owed a split has room for."""
 
 
 def transition_matrix() -> NDArray[np.float64]:
@@ -38,8 +40,8 @@ def transition_matrix() -> NDArray[np.float64]:
 def draw_labels(rng: np.random.Generator, num_frames: int, fps: Sequence[float]) -> list[Labels]:
     """Draw the expressions of all recordings of a split.
 
-    The chain runs freely while there is room; once the stretches that rare classes still owe to the split
-    need all frames left, it is steered to these. A split too small for natural dwell times gets shorter ones.
+    The chain is drawn anew until every class has its stretches. A split too small for natural dwell times
+    gets shorter ones.
 
     Args:
         rng: Source of chance.
@@ -50,10 +52,13 @@ def draw_labels(rng: np.random.Generator, num_frames: int, fps: Sequence[float])
         For each recording int64 (N,), every class in at least five stretches of the whole, fewer only where
         there are fewer than 480 frames in all.
     """
-    owed = int(np.clip(num_frames * len(fps) // (len(EXPRESSIONS) * _ROOM), 1, _STRETCHES))
+    classes, total = len(EXPRESSIONS), num_frames * len(fps)
+    owed = int(np.clip(total // (classes * _ROOM), 1, _STRETCHES))
+    longest = total / (classes * owed * _SLACK)
     while True:
-        split = _draw(rng, num_frames, fps, owed)
-        if min(np.bincount(np.concatenate([v for v, _ in map(stretches, split)]), minlength=8)) >= owed:
+        split = [_draw(rng, num_frames, np.minimum(_DWELL * rate, longest)) for rate in fps]
+        seen = np.concatenate([stretches(labels)[0] for labels in split])
+        if np.bincount(seen, minlength=classes).min() >= owed:
             return split
 
 
@@ -91,25 +96,16 @@ def leave_out(rng: np.random.Generator, labels: Labels, share: float) -> Labels:
     return labels
 
 
-def _draw(rng: np.random.Generator, num_frames: int, fps: Sequence[float], owed: int) -> list[Labels]:
-    """Draw one split, with each class in ``owed`` stretches unless the last ones run out of frames."""
+def _draw(rng: np.random.Generator, num_frames: int, dwell: NDArray[np.float64]) -> Labels:
+    """Run the chain over one recording, ``dwell`` frames on average in each class."""
     chain = transition_matrix()
-    split: list[Labels | None] = [None] * len(fps)
-    left, debt = num_frames * len(fps), np.full(len(EXPRESSIONS), owed)
-    for video in rng.permutation(len(fps)):  # steering comes last: not always in the same videos
-        dwell = np.minimum(_DWELL * fps[video], num_frames * len(fps) / (len(EXPRESSIONS) * owed * 1.4))
-        labels = np.empty(num_frames, np.int64)
-        frame, state = 0, 0
-        while frame < num_frames:
-            odds = chain[state].copy()
-            if 1.4 * (debt.clip(0) * dwell).sum() >= left and (odds * (debt > 0)).any():
-                odds *= debt > 0
-            state = rng.choice(len(EXPRESSIONS), p=odds / odds.sum())
-            length = round(dwell[state] * (0.5 + rng.gamma(2.0, 0.25)))
-            if num_frames - frame - length < dwell.min() / 2:
-                length = num_frames - frame
-            labels[frame : frame + length] = state
-            debt[state] -= 1
-            frame, left = frame + length, left - length
-        split[video] = labels
-    return [labels for labels in split if labels is not None]
+    labels = np.empty(num_frames, np.int64)
+    frame, state = 0, int(rng.integers(len(EXPRESSIONS)))
+    while frame < num_frames:
+        state = int(rng.choice(len(EXPRESSIONS), p=chain[state]))
+        length = round(dwell[state] * (0.5 + rng.gamma(2.0, 0.25)))
+        if num_frames - frame - length < dwell.min() / 2:  # no stub at the end
+            length = num_frames - frame
+        labels[frame : frame + length] = state
+        frame += length
+    return labels

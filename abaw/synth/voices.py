@@ -33,7 +33,7 @@ RATE: Final = 16000
 """Samples a second of the synthesis."""
 CONTROL: Final = 100
 """Control values a second."""
-_HARMONICS = 36
+_HARMONICS = 36  # those above Nyquist fold back under the background noise
 _VOWELS = np.array(
     [[730, 1090, 2440], [530, 1840, 2480], [270, 2290, 3010], [570, 840, 2410], [300, 870, 2240]]
 )
@@ -84,8 +84,7 @@ def draw_voice(rng: np.random.Generator, labels: Labels) -> Voice:
             1
         ) + 0.02
         tilt = 10 ** ((brightness - 7) * np.log2(frequency / 200) / 20)
-        heard = np.clip((RATE / 2 - frequency) / 500, 0, 1)  # fade out below Nyquist: no aliasing
-        voiced += at_rate(amplitude * response * tilt * heard) * np.sin(k * phase)
+        voiced += at_rate(amplitude * response * tilt) * np.sin(k * phase)
     hiss = np.diff(rng.standard_normal(len(phase)), prepend=0.0)
     sound = voiced + at_rate(amplitude * breath.clip(0)) * hiss
 

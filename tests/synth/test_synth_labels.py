@@ -55,6 +55,12 @@ def test_transitions_are_a_chain_without_self_loops():
     assert (chain + np.eye(8) > 0).all()
 
 
+def test_the_start_is_left_out_where_no_transition_is():
+    annotated = leave_out(np.random.default_rng(0), np.repeat([3, 4], 50), 0.0)
+    assert annotated[0] == -1
+    assert (annotated[50:] == 4).all()
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_left_out_frames_are_spans_and_cost_no_stretch(seed):
     rng = np.random.default_rng(seed)

@@ -109,3 +109,5 @@ def test_the_scene_shows_the_face_of_the_crop(tmp_path):
 
     assert found(scenes[9]) > 0.85
     assert found(scenes[30]) < 0.6
+    cheek = scenes[9][60:66, 65:95].mean((0, 1))  # the same colours: both are red where the skin is
+    np.testing.assert_allclose(cheek, crop[63:73, 30:82].mean((0, 1)), atol=12)

@@ -75,12 +75,3 @@ def test_there_are_pauses_but_a_stretch_is_mostly_voiced(seed):
     mouth = speak(seed, NEUTRAL, seconds=12).mouth
     assert 0.05 < (mouth == 0).mean() < 0.4
     assert np.median((mouth > 0).reshape(12, 100).mean(1)) > 0.5
-
-
-def test_harmonics_fade_out_below_nyquist(median):
-    # What aliases comes back mirrored at 8 kHz: there must be nothing but the background just below.
-    def near_nyquist(voice):
-        power = np.abs(np.fft.rfft(voice.sound)) ** 2
-        return power[len(power) * 79 // 80 :].mean() / power[len(power) * 3 // 4 : len(power) * 7 // 8].mean()
-
-    assert median(near_nyquist, ANGER) < 1
