@@ -7,6 +7,10 @@ BIN := $(VENV)/bin
 CORPUS := quickstart/corpus
 RUN := quickstart/run
 
+# One thread to compute and one process to load, on two cores: with more threads than free cores, those that wait
+# for the others spin, and everything takes several times as long.
+export OMP_NUM_THREADS ?= 1
+
 .PHONY: quickstart test lint clean
 .DELETE_ON_ERROR:
 

@@ -10,27 +10,9 @@ import pytest
 import torch
 import yaml
 from safetensors import safe_open
+from small import QUICKSTART, fit_arguments
 
 from abaw.cli import main
-
-QUICKSTART = Path(__file__).parents[1] / "examples" / "quickstart.yaml"
-# Small enough to train in seconds, the same parts as the quickstart.
-TINY = [
-    "--trainer.accelerator=cpu",
-    "--trainer.max_epochs=1",
-    "--trainer.enable_progress_bar=false",
-    "--trainer.enable_model_summary=false",
-    "--data.num_workers=0",
-    "--data.image_size=32",
-    "--model.visual_encoder.init_args.out_features=16",
-    "--model.audio_encoder.init_args.out_features=16",
-    "--model.fusion.init_args.dim=16",
-]
-
-
-def fit_arguments(corpus: Path, run: Path) -> list[str]:
-    where = [f"--data.root={corpus}", f"--trainer.default_root_dir={run}"]
-    return ["fit", f"--config={QUICKSTART}", *where, *TINY]
 
 
 @pytest.fixture(scope="module")

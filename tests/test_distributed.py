@@ -8,22 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from small import fit_arguments
 
 from abaw.cli import main
 
 pytestmark = pytest.mark.slow
-
-EXAMPLES = Path(__file__).parents[1] / "examples"
-SMALL = [
-    "--trainer.accelerator=cpu",
-    "--trainer.enable_progress_bar=false",
-    "--trainer.enable_model_summary=false",
-    "--data.num_workers=0",
-    "--data.image_size=32",
-    "--model.visual_encoder.init_args.out_features=16",
-    "--model.audio_encoder.init_args.out_features=16",
-    "--model.fusion.init_args.dim=16",
-]
 
 
 def abaw(processes: int, *arguments: object) -> None:
@@ -41,8 +30,7 @@ def abaw(processes: int, *arguments: object) -> None:
 def run(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that two processes trained."""
     folder = tmp_path_factory.mktemp("runs") / "run"
-    where = [f"--data.root={corpus}", f"--trainer.default_root_dir={folder}"]
-    abaw(2, "fit", f"--config={EXAMPLES / 'quickstart.yaml'}", *where, *SMALL, "--trainer.max_epochs=2")
+    abaw(2, *fit_arguments(corpus, folder), "--trainer.max_epochs=2")
     return folder
 
 

@@ -6,18 +6,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from small import EXAMPLES
 
 from abaw import ExpressionModule
 from abaw.cli import main
 
 pytestmark = pytest.mark.slow
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
 QUICK = [
     "--trainer.accelerator=cpu",
     "--trainer.devices=1",
     "--trainer.strategy=auto",
     "--trainer.max_epochs=1",
+    "--trainer.check_val_every_n_epoch=1",
     "--trainer.limit_train_batches=2",
     "--trainer.enable_progress_bar=false",
     "--trainer.enable_model_summary=false",

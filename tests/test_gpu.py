@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from small import QUICKSTART
 
 from abaw.cli import main
 
@@ -13,8 +14,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
 ]
-
-QUICKSTART = Path(__file__).parents[1] / "examples" / "quickstart.yaml"
 
 
 def test_scores_on_the_gpu_are_the_cpus(corpus: Path, tmp_path: Path) -> None:

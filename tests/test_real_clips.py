@@ -7,13 +7,13 @@ import cv2
 import numpy as np
 import pytest
 from safetensors import safe_open
+from small import QUICKSTART
 
 from abaw.cli import main
 from abaw.data.video import VideoReader
 
 pytestmark = pytest.mark.slow
 
-QUICKSTART = Path(__file__).parents[1] / "examples" / "quickstart.yaml"
 FRAMES = 75
 
 
@@ -59,7 +59,12 @@ def run(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The quickstart's model, trained for an epoch: real input must pass, not be recognised."""
     folder = tmp_path_factory.mktemp("runs") / "run"
     where = [f"--data.root={corpus}", f"--trainer.default_root_dir={folder}"]
-    options = ["--trainer.max_epochs=1", "--trainer.enable_progress_bar=false", "--data.num_workers=0"]
+    options = [
+        "--trainer.max_epochs=1",
+        "--trainer.check_val_every_n_epoch=1",
+        "--trainer.enable_progress_bar=false",
+        "--data.num_workers=0",
+    ]
     assert main(["fit", f"--config={QUICKSTART}", *where, *options]) == 0
     return folder
 

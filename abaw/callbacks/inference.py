@@ -15,7 +15,7 @@ from abaw.data.batch import Batch
 from abaw.fusion import FusionHead
 from abaw.labels import IGNORE_INDEX
 from abaw.metrics import ExpressionMetrics
-from abaw.module import ExpressionModule, Features
+from abaw.module import ExpressionModule
 from abaw.postprocess import Average, SoftVoting, Weighting, window_starts
 
 
@@ -124,17 +124,6 @@ class SlidingWindowInference(Callback):
         self._loss = torch.zeros(2, dtype=torch.float64)
         self._broadcast_buffers(trainer, False)
 
-    def _step(
-        self, trainer: pl.Trainer, pl_module: ExpressionModule, features: Features, batch: Batch
-    ) -> None:
-        for video in self._video.add(features, batch):
-            self._score(trainer, pl_module, video)
-
-    def _end(self, trainer: pl.Trainer, pl_module: ExpressionModule) -> None:
-        for video in self._video.flush():
-            self._score(trainer, pl_module, video)
-        self._broadcast_buffers(trainer, True)
-
     @staticmethod
     def _broadcast_buffers(trainer: pl.Trainer, on: bool) -> None:
         # Ranks score different numbers of chunks, so no step may wait for another rank. DDP would, since it
@@ -216,50 +205,17 @@ class SlidingWindowInference(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Take the chunks' features, and score the video that they complete."""
-        self._step(trainer, pl_module, outputs, batch)
+        for video in self._video.add(outputs, batch):
+            self._score(trainer, pl_module, video)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Score what was cut short, and log ``val/…`` over all ranks."""
-        self._end(trainer, pl_module)
-        self._log(trainer, pl_module, "val")
+        """Score what was cut short, and log over all ranks; a prediction has nothing to log."""
+        for video in self._video.flush():
+            self._score(trainer, pl_module, video)
+        self._broadcast_buffers(trainer, True)
+        if not trainer.predicting:
+            self._log(trainer, pl_module, "test" if trainer.testing else "val")
 
-    def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Start without a video."""
-        self._start(trainer, pl_module)
-
-    def on_test_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: Any,
-        outputs: Any,
-        batch: Batch,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Take the chunks' features, and score the video that they complete."""
-        self._step(trainer, pl_module, outputs, batch)
-
-    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Score what was cut short, and log ``test/…`` over all ranks."""
-        self._end(trainer, pl_module)
-        self._log(trainer, pl_module, "test")
-
-    def on_predict_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Start without a video."""
-        self._start(trainer, pl_module)
-
-    def on_predict_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: Any,
-        outputs: Any,
-        batch: Batch,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Take the chunks' features, and score the video that they complete."""
-        self._step(trainer, pl_module, outputs, batch)
-
-    def on_predict_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Score what was cut short."""
-        self._end(trainer, pl_module)
+    on_test_epoch_start = on_predict_epoch_start = on_validation_epoch_start
+    on_test_batch_end = on_predict_batch_end = on_validation_batch_end
+    on_test_epoch_end = on_predict_epoch_end = on_validation_epoch_end

@@ -1,0 +1,24 @@
+"""Options that make the quickstart's model small enough to train in seconds, with the same parts."""
+
+from pathlib import Path
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+QUICKSTART = EXAMPLES / "quickstart.yaml"
+SMALL = [
+    "--trainer.accelerator=cpu",
+    "--trainer.max_epochs=1",
+    "--trainer.check_val_every_n_epoch=1",
+    "--trainer.enable_progress_bar=false",
+    "--trainer.enable_model_summary=false",
+    "--data.num_workers=0",
+    "--data.image_size=32",
+    "--model.visual_encoder.init_args.out_features=16",
+    "--model.audio_encoder.init_args.out_features=16",
+    "--model.fusion.init_args.dim=16",
+]
+
+
+def fit_arguments(corpus: Path, run: Path) -> list[str]:
+    """What follows `abaw` to train the small model."""
+    where = [f"--data.root={corpus}", f"--trainer.default_root_dir={run}"]
+    return ["fit", f"--config={QUICKSTART}", *where, *SMALL]
