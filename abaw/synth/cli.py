@@ -7,7 +7,7 @@ from abaw.errors import InputError
 
 
 def main(argv: list[str]) -> int:
-    """Run ``abaw synth`` with its arguments; return the exit status, 2 for bad input."""
+    """Run ``abaw synth`` with its arguments; return the exit status: 2 for bad input, 130 for Ctrl-C."""
     parser = argparse.ArgumentParser(
         prog="abaw synth",
         description="Write a small corpus of drawn faces and synthesised voices, in Aff-Wild2's layout.",
@@ -32,4 +32,7 @@ def main(argv: list[str]) -> int:
     except InputError as error:
         print(f"abaw synth: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("abaw synth: interrupted, nothing was written", file=sys.stderr)
+        return 130
     return 0

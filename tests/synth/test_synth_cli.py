@@ -26,6 +26,16 @@ def test_bad_input_is_one_line(tmp_path, capsys):
     assert not any(tmp_path.iterdir())
 
 
+def test_an_interruption_is_one_line(tmp_path, monkeypatch, capsys):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(corpus_module, "write_recording", interrupt)
+    assert main([str(tmp_path / "corpus"), "--videos", "8", "--frames", "40"]) == 130
+    assert "nothing was written" in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("argv", [[], ["root", "--videos", "many"], ["root", "--epochs", "3"]])
 def test_bad_arguments_exit_2(argv, capsys):
     with pytest.raises(SystemExit) as exit_:
