@@ -122,6 +122,14 @@ def test_malformed_templates_are_refused_with_the_line(tmp_path, header, rows, m
         write_submission(tmp_path / "predictions.txt", template, {"v": torch.tensor([0])})
 
 
+def test_blank_lines_of_a_template_are_passed_over(tmp_path):
+    template = write(tmp_path / "sample.txt", ["v/00001.jpg,", "", "v/00002.jpg,", ""])
+    path = tmp_path / "predictions.txt"
+    write_submission(path, template, {"v": torch.tensor([5, 6])})
+    assert path.read_text().splitlines()[1:] == ["v/00001.jpg,5", "v/00002.jpg,6"]
+    assert check_submission(path, template).rows == 2
+
+
 def test_a_template_that_is_not_there_is_said_to_be(tmp_path):
     with pytest.raises(InputError, match=r"none\.txt: cannot be read"):
         write_submission(tmp_path / "p.txt", tmp_path / "none.txt", {"v": torch.tensor([0])})
@@ -181,6 +189,7 @@ def test_malformed_rows_are_refused_with_the_line(tmp_path, rows, message, with_
         (ROWS[:2], "line 4: the file ends where .* goes on with b/00001.jpg; 1 row"),
         ([], "line 2: the file ends where .* goes on with a/00001.jpg; 3 row"),
         ([ROWS[0], ROWS[2]], "line 3: b/00001.jpg stands where a/00002.jpg is missing"),
+        (ROWS[1:], "line 2: a/00002.jpg stands where a/00001.jpg is missing"),
         ([ROWS[1], ROWS[0], ROWS[2]], "line 2: a/00002.jpg is out of order, a/00001.jpg is due"),
         ([ROWS[0], ROWS[0], *ROWS[1:]], "line 3: a/00001.jpg is there twice"),
         ([*ROWS, ROWS[1]], "line 5: a/00002.jpg is there twice"),

@@ -120,6 +120,17 @@ def test_every_frame_of_a_lone_window_is_covered(weighting, window):
     torch.testing.assert_close(scores, logits[0].softmax(-1))
 
 
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
+def test_the_ends_of_a_long_window_are_weighted_exactly(weighting):
+    logits = torch.tensor([[[0.0, 9.0]], [[9.0, 0.0]]]).expand(2, 20_000, 2)
+    scores, _, _ = vote(20_001, logits, torch.tensor([0, 1]), weighting=weighting, average="logits")
+    first, second = weight(weighting, 1, 20_000), weight(weighting, 0, 20_000)
+    share = first / (first + second)
+    torch.testing.assert_close(
+        scores[1].double().log().diff().item(), 9 * (2 * share - 1), atol=1e-5, rtol=1e-5
+    )
+
+
 def test_half_precision_is_summed_in_single_precision():
     # 4096 votes of 0.5 are 2048: bfloat16 sums stop growing at 128 of them, float16 ones at 4096.
     logits = torch.zeros(4096, 1, 2, dtype=torch.bfloat16)
