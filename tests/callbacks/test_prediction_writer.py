@@ -171,8 +171,12 @@ def test_ranks_write_together_what_one_writes(tmp_path, capsys, world_size):
         )
         for rank in range(world_size)
     ]
-    for writer, trainer in ranks:
+    stale = tmp_path / "predictions" / "scores" / "stale.safetensors"
+    stale.parent.mkdir(parents=True)
+    stale.touch()
+    for writer, trainer in reversed(ranks):
         writer.on_predict_start(trainer, module)
+        assert stale.exists() != trainer.is_global_zero
     for number, video in enumerate(videos):
         writer, trainer = ranks[number % world_size]
         writer.on_video_scored(trainer, module, video)

@@ -80,7 +80,7 @@ def results(uncovered=0):
     # In no order of name or condition.
     return [
         scored(video, condition, seed=3 * v + c, uncovered=uncovered if video == "b" and not c else 0)
-        for v, video in enumerate("cab")
+        for v, video in enumerate("gcabfed")
         for c, condition in reversed(list(enumerate(CONDITIONS)))
     ]
 
@@ -105,7 +105,7 @@ def test_all_figures_are_scikit_learn_s(tmp_path, capsys):
     run(tmp_path, results(uncovered=7))
     report = json.loads((tmp_path / "test" / "test.json").read_text())
     assert list(report["results"]) == [*CONDITIONS, "majority"]
-    assert (report["class_names"], report["videos"]) == (NAMES, 3)
+    assert (report["class_names"], report["videos"]) == (NAMES, 7)
     for condition in CONDITIONS:
         some = [r for r in results(uncovered=7) if r.condition == condition]
         target, preds = frames_of(some)
@@ -195,6 +195,7 @@ def test_a_second_run_starts_from_nothing_and_validation_is_not_counted(tmp_path
     report = Report()
     run(tmp_path, [scored("old", "audio+video", seed=1)], report=report)
     run(tmp_path, [scored("validated", "audio+video", seed=2)], stage="validate", report=report)
+    assert len(report._counted) == 1, "the test's video alone"
     run(tmp_path, [scored("new", "audio+video", seed=3)], report=report)
     assert json.loads((tmp_path / "test" / "test.json").read_text())["videos"] == 1
 
@@ -217,7 +218,7 @@ def report_on_rank(rank, world_size, folder):
     )
     report, module = Report(), SimpleNamespace(class_names=NAMES)
     # Video "a" on both ranks, as under a sampler that repeats.
-    for video in [("a", "b"), ("c", "a")][rank]:
+    for video in ["abgd", "ceaf"][rank]:
         for result in results(uncovered=7):
             if result.video_id == video:
                 report.on_video_scored(trainer, module, result)
