@@ -47,8 +47,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except InputError as error:
         # A loader's process wraps the line in its stack trace, and puts the line last.
         line = str(error).strip().splitlines()[-1].removeprefix("abaw.errors.InputError: ")
-        print(f"abaw: error: {line}", file=sys.stderr)
-        return 2
+    except OSError as error:
+        line = f"{error.filename or 'input or output'}: {error.strerror or error}"
+    print(f"abaw: error: {line}", file=sys.stderr)
+    return 2
 
 
 def _run(command: str, arguments: list[str]) -> int:

@@ -94,9 +94,16 @@ class ExpressionCLI(LightningCLI):
                 raise InputError(
                     f"model.fusion.init_args.{size} follows from the encoders and the corpus: leave it out"
                 )
-        path = self._get(self.config, "ckpt_path")
-        if path not in (None, "best", "last", "hpc") and "://" not in path and not Path(path).is_file():
-            raise InputError(f"there is no checkpoint {path}")
+        checkpoint, weights = (self._get(self.config, key) for key in ("ckpt_path", "weights"))
+        if checkpoint and weights:
+            raise InputError(
+                f"--weights {weights} would be overwritten by --ckpt_path {checkpoint}: give one"
+            )
+        if self.subcommand != "fit" and not (checkpoint or weights):
+            raise InputError(
+                f"there is nothing trained to {self.subcommand}: give --run RUN or --ckpt_path FILE"
+            )
+        self._start_from = _read_checkpoint(checkpoint or weights) if checkpoint or weights else None
 
     def instantiate_classes(self) -> None:
         """Make the parts; what their constructors refuse is bad input."""
@@ -116,17 +123,24 @@ class ExpressionCLI(LightningCLI):
         return super().instantiate_trainer(**kwargs)
 
     def after_instantiate_classes(self) -> None:
-        """Load ``--weights``."""
-        path = self._get(self.config, "weights")
-        if path is not None:
-            self.model.load_state_dict(_read_checkpoint(path)["state_dict"])
+        """Refuse a checkpoint of other classes, and load ``--weights``."""
+        if self._start_from is None:
+            return
+        trained, asked = self._start_from["hyper_parameters"]["class_names"], list(self.model.class_names)
+        if trained != asked:
+            raise InputError(
+                f"the checkpoint was trained on the classes {','.join(trained)}, but the corpus has "
+                f"{','.join(asked)}"
+            )
+        if self._get(self.config, "weights"):
+            self.model.load_state_dict(self._start_from["state_dict"])
 
     def before_fit(self) -> None:
         """Refuse overrides that resuming would ignore."""
         path = self._get(self.config, "ckpt_path")
-        if path is None:
+        if path is None or self._start_from is None:
             return
-        trained = _flatten(_read_checkpoint(path)["hyper_parameters"])
+        trained = _flatten(self._start_from["hyper_parameters"])
         asked = _flatten(dict(self.model.hparams))
         for key in sorted(trained.keys() | asked.keys()):
             if trained.get(key) != asked.get(key):
@@ -167,6 +181,8 @@ def run(command: str, arguments: list[str]) -> int:
         raise InputError(explain(error)) from error
     except MisconfigurationException as error:
         raise InputError(" ".join(str(error).split())) from error
+    except UnicodeDecodeError as error:
+        raise InputError("the configuration is not a text file in UTF-8") from error
     except RuntimeError as error:
         if not str(error).startswith("Error(s) in loading state_dict"):
             raise
@@ -196,7 +212,8 @@ def expand_run(command: str, arguments: list[str]) -> list[str]:
         raise InputError(
             f"{run_folder}/checkpoints holds no {' or '.join(names)}: has 'abaw fit' ended there?"
         )
-    checkpoint = [f"--ckpt_path={found[0]}"] if found else []
+    warm = any(argument.split("=")[0] == "--weights" for argument in arguments)
+    checkpoint = [f"--ckpt_path={found[0]}"] if found and not warm else []
     return [f"--config={config}", f"--trainer.default_root_dir={run_folder}", *checkpoint, *arguments]
 
 
@@ -231,7 +248,14 @@ def _take(arguments: list[str], option: str) -> tuple[list[str], str | None]:
 def _read_checkpoint(path: str) -> dict[str, Any]:
     if not Path(path).is_file():
         raise InputError(f"there is no checkpoint {path}")
-    checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    try:
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        if "class_names" not in checkpoint["hyper_parameters"] or "state_dict" not in checkpoint:
+            raise KeyError("class_names")
+    except Exception as error:  # a damaged file can fail in any way
+        raise InputError(
+            f"{path} is damaged, or no checkpoint of abaw; train again or take another"
+        ) from error
     return checkpoint
 
 

@@ -96,6 +96,7 @@ class ExpressionModule(pl.LightningModule):
         self._check_sizes()
         self.train_loss = MeanMetric()
         self.train_metrics = ExpressionMetrics(self.class_names, prefix="train/")
+        self._generators: list[dict[str, Tensor]] | None = None
         self._save_slots()
 
     def encode(self, batch: Batch) -> Features:
@@ -111,6 +112,31 @@ class ExpressionModule(pl.LightningModule):
             features = self._drop(features, self.modality_dropout)
         logits: Tensor = self.fusion(**features, time=batch["time"], frame_mask=batch["frame"] >= 0)
         return logits
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the state of every rank's generators, which both kinds of dropout draw from."""
+        own = {"cpu": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            own["cuda"] = torch.cuda.get_rng_state(self.device)
+        generators = [own] * self.trainer.world_size
+        if torch.distributed.is_initialized():
+            torch.distributed.all_gather_object(generators, own)
+        checkpoint["generators"] = generators
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the generators' states, for when training goes on."""
+        self._generators = checkpoint.get("generators")
+
+    def on_train_start(self) -> None:
+        """Go on drawing where the checkpoint stood; else let each rank draw for itself."""
+        if self._generators is None or len(self._generators) != self.trainer.world_size:
+            if self.trainer.world_size > 1:
+                torch.manual_seed(torch.initial_seed() + self.global_rank)
+            return
+        own = self._generators[self.global_rank]
+        torch.set_rng_state(own["cpu"].cpu())
+        if self.device.type == "cuda" and "cuda" in own:
+            torch.cuda.set_rng_state(own["cuda"].cpu(), self.device)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of a batch, normalised by the weight of the annotated frames over all ranks."""
@@ -193,6 +219,12 @@ class ExpressionModule(pl.LightningModule):
         return [group for group in (decayed, spared | {"weight_decay": 0.0}) if group["params"]]
 
     def _check_sizes(self) -> None:
+        alpha = self.loss.init_args.get("alpha")
+        if alpha is not None and len(alpha) != len(self.class_names):
+            raise ValueError(
+                f"{type(self.loss).__name__} was made with {len(alpha)} weights in alpha, but there are "
+                f"{len(self.class_names)} classes"
+            )
         given = {
             "visual_dim": feature_size(self.visual_encoder),
             "audio_dim": feature_size(self.audio_encoder),

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -153,11 +154,93 @@ def test_resuming_refuses_what_it_would_ignore(run: Path, capsys: pytest.Capture
     assert "model.lr=0.5 would be ignored" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("content", [b"", b"junk", None, {"a": 1}, [1, 2]])
+def test_what_is_no_checkpoint_is_refused(
+    run: Path, content: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "bad.ckpt"
+    if content is None:
+        path.write_bytes((run / "checkpoints" / "best.ckpt").read_bytes()[:100_000])
+    elif isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save(content, path)
+    for option in ("--ckpt_path", "--weights"):
+        assert "no checkpoint of abaw" in told_in_one_line(
+            ["test", f"--run={run}", f"{option}={path}"], capsys
+        )
+
+
+def test_scoring_needs_something_trained(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "nothing trained" in told_in_one_line(["test", f"--config={run}/config.yaml"], capsys)
+    assert "nothing trained" in told_in_one_line(["validate", f"--run={run}", "--ckpt_path=null"], capsys)
+
+
+def test_weights_and_a_checkpoint_exclude_each_other(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    best = run / "checkpoints" / "best.ckpt"
+    arguments = ["validate", f"--config={run}/config.yaml", f"--weights={best}", f"--ckpt_path={best}"]
+    assert "give one" in told_in_one_line(arguments, capsys)
+
+
+def test_weights_count_beside_a_run(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
+    for value in checkpoint["state_dict"].values():
+        value.zero_()
+    torch.save(checkpoint, tmp_path / "zero.ckpt")
+    assert main(["validate", f"--run={run}", f"--weights={tmp_path}/zero.ckpt"]) == 0
+    with_weights = capsys.readouterr().out
+    assert main(["validate", f"--run={run}"]) == 0
+    loss = [
+        next(x for x in out.splitlines() if "val/loss" in x)
+        for out in (with_weights, capsys.readouterr().out)
+    ]
+    assert loss[0] != loss[1]
+
+
+def test_broken_weights_are_told(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
+    for value in checkpoint["state_dict"].values():
+        value.fill_(float("nan"))
+    torch.save(checkpoint, tmp_path / "nan.ckpt")
+    with pytest.warns(UserWarning, match="finite"):
+        error = told_in_one_line(["validate", f"--run={run}", f"--weights={tmp_path}/nan.ckpt"], capsys)
+    assert "no finite score" in error
+
+
+def test_classes_in_another_order_are_refused(
+    run: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "root"
+    shutil.copytree(corpus, root)
+    for path in root.rglob("*_Set/*.txt"):
+        path.write_text(path.read_text().replace("Anger,Disgust", "Disgust,Anger", 1))
+    error = told_in_one_line(["test", f"--run={run}", f"--data.root={root}"], capsys)
+    assert "Neutral,Anger,Disgust" in error
+    assert "Neutral,Disgust,Anger" in error
+
+
+def test_a_run_folder_that_cannot_be_is_told(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    error = told_in_one_line(fit_arguments(corpus, tmp_path / "file" / "run"), capsys)
+    assert str(tmp_path / "file") in error
+
+
+def test_class_weights_of_another_number_are_refused(
+    corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [*fit_arguments(corpus, Path("run")), "--model.loss.init_args.alpha=[1, 2]"]
+    assert "2 weights in alpha, but there are 8 classes" in told_in_one_line(arguments, capsys)
+
+
 def test_resuming_goes_on_where_it_ended(run: Path, corpus: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     assert main(fit_arguments(corpus, folder)) == 0
     before = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
-    assert main(["fit", f"--run={folder}", "--trainer.max_epochs=2"]) == 0
+    assert (
+        main(["fit", f"--run={folder}", "--trainer.max_epochs=2", "--trainer.enable_progress_bar=false"]) == 0
+    )
     after = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
     assert after["epoch"] == before["epoch"] + 1
     assert after["global_step"] == 2 * before["global_step"]

@@ -104,6 +104,12 @@ class Windows(torch.utils.data.Dataset):
         }
 
 
+class Draws(pl.Callback):
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        draws = trainer.strategy.all_gather(torch.rand(4))
+        assert trainer.world_size == 1 or not torch.equal(draws[0], draws[1]), "ranks draw alike"
+
+
 class Gradients(pl.Callback):
     def on_before_optimizer_step(self, trainer, module, optimizer):
         if trainer.is_global_zero:
@@ -125,7 +131,7 @@ trainer = pl.Trainer(
     enable_checkpointing=False,
     enable_progress_bar=False,
     enable_model_summary=False,
-    callbacks=[Gradients()],
+    callbacks=[Gradients(), Draws()],
 )
 trainer.fit(module, DataLoader(Windows(), batch_size=2 // processes))
 '''

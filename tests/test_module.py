@@ -66,9 +66,14 @@ class Peeking(FusionHead):
 def fit(module: ExpressionModule, folder: Path, **trainer) -> pl.Trainer:
     options = {"max_epochs": 1, "accelerator": "cpu", "logger": False, "enable_progress_bar": False}
     trainer = pl.Trainer(default_root_dir=folder, enable_model_summary=False, **{**options, **trainer})
-    data = DataLoader([make_batch(seed) for seed in range(4)], batch_size=None)
-    trainer.fit(module, data)
+    trainer.fit(module, make_loader())
     return trainer
+
+
+def make_loader() -> DataLoader:
+    # A generator of its own: a loader otherwise draws from the one that dropout draws from.
+    batches = [make_batch(seed) for seed in range(4)]
+    return DataLoader(batches, batch_size=None, generator=torch.Generator())
 
 
 def test_modality_dropout_zeroes_what_it_drops() -> None:
@@ -240,6 +245,27 @@ def test_train_metrics_are_the_challenges(tmp_path: Path) -> None:
     valid = target >= 0
     expected = f1_score(target[valid], predicted[valid], labels=range(8), average="macro", zero_division=0)
     assert float(trainer.callback_metrics["train/f1"]) == pytest.approx(expected, abs=1e-6)
+
+
+class SaveAfterFirstEpoch(pl.Callback):
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.current_epoch == 0:
+            trainer.save_checkpoint(self.path)
+
+
+def test_resuming_draws_what_an_uninterrupted_training_would(tmp_path: Path) -> None:
+    path = tmp_path / "half.ckpt"
+    whole = make_module()
+    fit(whole, tmp_path, max_epochs=2, callbacks=[SaveAfterFirstEpoch(path)])
+    resumed = make_module()
+    trainer = pl.Trainer(default_root_dir=tmp_path, max_epochs=2, accelerator="cpu", logger=False)
+    torch.manual_seed(99)
+    trainer.fit(resumed, make_loader(), ckpt_path=path)
+    for name, value in whole.fusion.named_parameters():
+        torch.testing.assert_close(dict(resumed.fusion.named_parameters())[name], value, msg=name)
 
 
 def test_module_trains_with_inference(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from typing import Literal
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.trainer.states import TrainerFn
 
 
 class RunCheckpoint(ModelCheckpoint):
@@ -27,10 +28,10 @@ class RunCheckpoint(ModelCheckpoint):
             filename="best",
             monitor=monitor,
             mode=mode,
-            save_last=True,
             auto_insert_metric_name=False,
             enable_version_counter=False,
         )
+        self._step_of_last = 0
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Settle the folder."""
@@ -38,10 +39,28 @@ class RunCheckpoint(ModelCheckpoint):
             self.dirpath = str(Path(trainer.default_root_dir) / "checkpoints")
         super().setup(trainer, pl_module, stage)
 
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save the best, and the last whether it is the best or not."""
+        super().on_validation_end(trainer, pl_module)
+        self._save_last(trainer)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save what was trained since the last validation."""
+        super().on_train_end(trainer, pl_module)
+        self._save_last(trainer)
+
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
         """Save where training stands when it is interrupted."""
-        if isinstance(exception, KeyboardInterrupt) and trainer.training and trainer.global_step > 0:
+        if isinstance(exception, KeyboardInterrupt):
+            self._save_last(trainer)
+
+    def _save_last(self, trainer: pl.Trainer) -> None:
+        # Lightning's own save_last writes only when the best is written.
+        fitting = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
+        fast_dev_run = getattr(trainer, "fast_dev_run", False)
+        if fitting and not fast_dev_run and trainer.global_step > self._step_of_last:
             assert self.dirpath is not None
             trainer.save_checkpoint(str(Path(self.dirpath) / "last.ckpt"))
+            self._step_of_last = trainer.global_step

@@ -12,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from abaw.callbacks.features import VideoAssembler, VideoFeatures
 from abaw.callbacks.results import VideoScores, VideoScoresConsumer
 from abaw.data.batch import Batch
+from abaw.errors import InputError
 from abaw.fusion import FusionHead
 from abaw.labels import IGNORE_INDEX
 from abaw.metrics import ExpressionMetrics
@@ -67,7 +68,7 @@ class SlidingWindowInference(Callback):
         self.batch_size = batch_size
         self._video = VideoAssembler()
         self._metrics: ExpressionMetrics | None = None
-        self._loss = torch.zeros(2, dtype=torch.float64)
+        self._loss = torch.zeros(3, dtype=torch.float64)
 
     @torch.no_grad()
     def vote(self, head: FusionHead, features: VideoFeatures, num_classes: int) -> tuple[Tensor, Tensor]:
@@ -121,7 +122,7 @@ class SlidingWindowInference(Callback):
             )
         self._video = VideoAssembler()
         self._metrics = ExpressionMetrics(pl_module.class_names).to(pl_module.device)
-        self._loss = torch.zeros(2, dtype=torch.float64)
+        self._loss = torch.zeros(3, dtype=torch.float64)
         self._broadcast_buffers(trainer, False)
 
     @staticmethod
@@ -176,13 +177,18 @@ class SlidingWindowInference(Callback):
         # Log-probabilities are logits of themselves: each frame costs what its vote says, once.
         logits = scores.clamp_min(torch.finfo(scores.dtype).tiny).log()
         total, weight = pl_module.loss.sum_and_weight(logits, target)
-        self._loss += torch.stack([total, weight]).to(self._loss)
+        annotated = (video.target != IGNORE_INDEX).sum()
+        self._loss += torch.stack([total, weight, annotated]).to(self._loss)
 
     def _log(self, trainer: pl.Trainer, pl_module: ExpressionModule, stage: str) -> None:
         assert self._metrics is not None
         summed = trainer.strategy.reduce(self._loss.to(pl_module.device), reduce_op="sum")
         assert isinstance(summed, Tensor)
-        total, weight = summed.float().unbind()
+        total, weight, annotated = summed.float().unbind()
+        if annotated > 0 and weight == 0:
+            raise InputError(
+                "the model gives no finite score for any annotated frame: its weights are broken"
+            )
         values = {name: value.float() for name, value in self._metrics.compute().items()}
         values["loss"] = total / weight.clamp_min(1e-12)
         # Every rank holds the same figures already.
