@@ -126,6 +126,7 @@ def test_masks_and_times_may_be_left_out(head: FusionHead) -> None:
     torch.testing.assert_close(head(**short), head(**given), atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("head", ["dual-branch", "concat"], indirect=True)
 def test_one_graph_for_every_mask(head: FusionHead) -> None:
     torch.compiler.reset()
     compiled = torch.compile(head, fullgraph=True, backend="eager", dynamic=False)
@@ -136,6 +137,7 @@ def test_one_graph_for_every_mask(head: FusionHead) -> None:
             torch.testing.assert_close(compiled(**given), head(**given))
 
 
+@pytest.mark.parametrize("head", ["dual-branch", "concat"], indirect=True)
 def test_exports_with_dynamic_batch_and_length(head: FusionHead) -> None:
     size, frames = torch.export.Dim("batch", min=1, max=4096), torch.export.Dim("frames", min=1, max=4096)
     dynamic = {name: {0: size, 1: frames} for name in batch()}
