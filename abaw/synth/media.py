@@ -69,7 +69,10 @@ def write_video(
         picture.height, picture.width = SCENE
         picture.pix_fmt = "yuv420p"
         picture.time_base = picture.codec_context.time_base = 1 / fps
-        picture.options = {"preset": "ultrafast", "crf": "26"} if mp4 else {"qscale": "6"}
+        if mp4:
+            picture.options = {"preset": "ultrafast", "crf": "26"}
+        else:
+            picture.bit_rate = 400_000
         tracks = [_encode_pictures(picture, pictures, ticks, fps)]
         if form.sound_codec is not None:
             stream = container.add_stream(form.sound_codec, rate=form.sample_rate, layout=form.layout)

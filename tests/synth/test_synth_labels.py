@@ -27,10 +27,10 @@ def test_stretches_last_seconds_and_rare_classes_are_rare():
     lengths, counts = [], np.zeros(8)
     for seed in range(8):
         for labels in draw_labels(np.random.default_rng(seed), 600, [25.0] * 40):
-            lengths += [length / 25 for _, length in runs(labels)[:-1]]
+            lengths += [length / 25 for _, length in runs(labels)]
             counts += np.bincount(labels, minlength=8)
     assert 1.0 < np.mean(lengths) < 2.5
-    assert np.quantile(lengths, 0.02) > 0.4
+    assert min(lengths) > 0.4
     share = counts / counts.sum()
     neutral, anger, disgust, fear, happiness, sadness, surprise, other = share
     assert max(disgust, fear) < min(happiness, sadness, other) / 1.7
