@@ -202,6 +202,8 @@ class AffWild2DataModule(pl.LightningDataModule):
             num_workers=self.num_workers,
             pin_memory=torch.cuda.is_available(),
             worker_init_fn=_start_worker,
+            # Its own, so that what a model draws doesn't depend on when loaders are started.
+            generator=torch.Generator(),
             **arguments,
         )
 
