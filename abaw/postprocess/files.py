@@ -4,6 +4,25 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
+
+from abaw.errors import InputError
+
+
+def make_writable(folder: Path) -> None:
+    """Make a folder, and find out before any work is done that files can be written there.
+
+    Raises:
+        InputError: If they cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"{folder}: cannot be written ({error.strerror}); choose another output folder"
+        ) from error
 
 
 @contextmanager

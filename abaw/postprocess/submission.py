@@ -67,30 +67,51 @@ def write_submission(
         for video, labels in predictions.items()
         if len(labels)
     }
-    wanted = _own_rows(predictions) if template is None else _template_rows(template, class_names)
+    if template is None:
+        wanted = _own_rows(predictions)
+    else:
+        check_template(template, class_names, answers.keys())
+        wanted = _template_rows(template, class_names)
     rows = filled = beyond = 0
-    seen: set[str] = set()
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
         file.write(f"{_header(class_names)}\n")
         for location, video, frame in wanted:
-            seen.add(video)
-            if video not in answers:
-                continue
             labels, is_filled = answers[video]
             index = min(frame, len(labels)) - 1
             file.write(f"{location},{labels[index]}\n")
             rows += 1
             beyond += frame > len(labels)
             filled += frame > len(labels) or is_filled[index]
-        _refuse(f"{template} has videos without a prediction", seen - answers.keys())
-        _refuse(f"{template} lacks videos that were predicted", answers.keys() - seen)
     if beyond:
         warnings.warn(
             f"{template} has {beyond} rows beyond the last predicted frame of their videos: "
             "they take the label of the nearest frame",
             stacklevel=2,
         )
-    return SubmissionReport(videos=len(seen), rows=rows, filled=filled)
+    return SubmissionReport(videos=len(answers), rows=rows, filled=filled)
+
+
+def check_template(
+    template: str | Path, class_names: Sequence[str] = EXPRESSIONS, videos: Set[str] | None = None
+) -> set[str]:
+    """Check that a submission can be made of a template.
+
+    Args:
+        template: The organisers' sample submission; a byte order mark is passed over.
+        class_names: Names of the C classes that its header must have.
+        videos: The videos that its rows must name, all of them and no other; ``None`` takes any.
+
+    Returns:
+        The videos that its rows name.
+
+    Raises:
+        InputError: If it cannot be read, is malformed, or names other videos.
+    """
+    named = {video for _, video, _ in _template_rows(template, class_names)}
+    if videos is not None:
+        _refuse(f"{template} has videos without a prediction", named - videos)
+        _refuse(f"{template} lacks videos to predict", videos - named)
+    return named
 
 
 def check_submission(
@@ -166,7 +187,7 @@ def _own_rows(predictions: Mapping[str, Tensor]) -> Iterator[tuple[str, str, int
 def _template_rows(template: str | Path, class_names: Sequence[str]) -> Iterator[tuple[str, str, int]]:
     """Location, video and 1-based frame of each row; whatever follows the first field is a sample answer."""
     rows = 0
-    for number, line in _rows(template, class_names):
+    for number, line in _rows(template, class_names, encoding="utf-8-sig"):
         if line.strip():
             location = line.partition(",")[0]
             yield location, *_parse_location(location, f"{template}, line {number}")
@@ -175,10 +196,10 @@ def _template_rows(template: str | Path, class_names: Sequence[str]) -> Iterator
         raise InputError(f"{template}: the template has no rows below its header; is the download complete?")
 
 
-def _rows(path: str | Path, class_names: Sequence[str]) -> Iterator[tuple[int, str]]:
+def _rows(path: str | Path, class_names: Sequence[str], encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
     """Number and text of each line below the header, which is checked."""
     try:
-        with Path(path).open(encoding="utf-8", errors="replace") as lines:
+        with Path(path).open(encoding=encoding) as lines:
             first, header = next(lines, "").rstrip("\n"), _header(class_names)
             if first != header:
                 raise InputError(f"{path}, line 1: the header must be {header!r}, not {first!r}")
@@ -186,6 +207,8 @@ def _rows(path: str | Path, class_names: Sequence[str]) -> Iterator[tuple[int, s
                 yield number, line.rstrip("\n")
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is not text in UTF-8; save it as such") from error
 
 
 def _parse_location(location: str, where: str) -> tuple[str, int]:

@@ -1,6 +1,9 @@
+from pathlib import Path
+
 import pytest
 
-from abaw.postprocess.files import replacing
+from abaw.errors import InputError
+from abaw.postprocess.files import make_writable, replacing
 
 
 def test_a_file_appears_whole_in_a_folder_that_is_made(tmp_path):
@@ -21,3 +24,17 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
         raise RuntimeError
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_is_made_and_the_probe_leaves_nothing(tmp_path):
+    for _ in range(2):
+        make_writable(tmp_path / "new" / "folder")
+    assert list((tmp_path / "new" / "folder").iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_or_written_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    # A folder that even the superuser cannot write to.
+    for folder in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/self")):
+        with pytest.raises(InputError, match=f"^{folder}: cannot be written"):
+            make_writable(folder)

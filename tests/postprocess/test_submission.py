@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from abaw.errors import InputError
-from abaw.postprocess import check_submission, write_submission
+from abaw.postprocess import check_submission, check_template, write_submission
 
 HEADER = "image_location,Neutral,Anger,Disgust,Fear,Happiness,Sadness,Surprise,Other"
 
@@ -92,9 +92,9 @@ def test_videos_missing_or_unknown_are_listed_and_nothing_is_written(tmp_path):
     one = torch.tensor([0])
     with pytest.raises(InputError, match=r"sample.txt has videos without a prediction: gone, lost;"):
         write_submission(path, template, {"here": one, "gone": one[:0]})
-    with pytest.raises(InputError, match=r"sample.txt lacks videos that were predicted: other;"):
+    with pytest.raises(InputError, match=r"sample.txt lacks videos to predict: other;"):
         write_submission(path, template, {"here": one, "gone": one, "lost": one, "other": one})
-    with pytest.raises(InputError, match=r"predicted: v00, .*, v09 and 5 more; "):
+    with pytest.raises(InputError, match=r"predict: v00, .*, v09 and 5 more; "):
         write_submission(
             path, template, {"here": one, "gone": one, "lost": one} | {f"v{n:02}": one for n in range(15)}
         )
@@ -128,6 +128,29 @@ def test_blank_lines_of_a_template_are_passed_over(tmp_path):
     write_submission(path, template, {"v": torch.tensor([5, 6])})
     assert path.read_text().splitlines()[1:] == ["v/00001.jpg,5", "v/00002.jpg,6"]
     assert check_submission(path, template).rows == 2
+
+
+def test_a_template_may_start_with_a_byte_order_mark_and_a_submission_may_not(tmp_path):
+    template, path = tmp_path / "sample.txt", tmp_path / "predictions.txt"
+    template.write_text(f"{HEADER}\nv/00001.jpg,\n", encoding="utf-8-sig")
+    assert check_template(template, videos={"v"}) == {"v"}
+    write_submission(path, template, {"v": torch.tensor([5])})
+    assert path.read_bytes() == f"{HEADER}\nv/00001.jpg,5\n".encode()
+    assert check_submission(path, template).rows == 1
+    path.write_text(path.read_text(), encoding="utf-8-sig")
+    with pytest.raises(InputError, match="line 1: the header must be"):
+        check_submission(path, template)
+
+
+def test_a_template_is_checked_against_the_videos_before_anything_is_predicted(tmp_path):
+    template = write(tmp_path / "sample.txt", ["b/00001.jpg,", "a/00001.jpg,", "b/00002.jpg,"])
+    assert check_template(template) == check_template(template, videos={"a", "b"}) == {"a", "b"}
+    with pytest.raises(InputError, match=r"sample.txt has videos without a prediction: b;"):
+        check_template(template, videos={"a", "c"})
+    with pytest.raises(InputError, match=r"sample.txt lacks videos to predict: c;"):
+        check_template(template, videos={"a", "b", "c"})
+    with pytest.raises(InputError, match="line 1: the header must be 'image_location,calm'"):
+        check_template(template, ["calm"])
 
 
 def test_a_template_that_is_not_there_is_said_to_be(tmp_path):
@@ -228,6 +251,8 @@ def test_bytes_that_are_no_text_and_files_that_are_not_there_are_refused(tmp_pat
     path = tmp_path / "predictions.txt"
     with pytest.raises(InputError, match="cannot be read"):
         check_submission(path)
-    path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InputError, match="line 1: the header must be"):
-        check_submission(path)
+    for data in (b"\xff\xfe\x00", f"{HEADER}\nd\xe9j\xe0/00001.jpg,0\n".encode("latin-1")):
+        path.write_bytes(data)
+        for check in (check_submission, check_template):
+            with pytest.raises(InputError, match=r"predictions\.txt: is not text in UTF-8"):
+                check(path)
