@@ -12,9 +12,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from abaw.callbacks.results import VideoScores, VideoScoresConsumer
+from abaw.data.datasets import ChunkDataset
 from abaw.errors import InputError
-from abaw.postprocess import write_submission
-from abaw.postprocess.files import replacing
+from abaw.postprocess import check_template, write_submission
+from abaw.postprocess.files import make_writable, replacing
 from abaw.postprocess.nearest import nearest_present
 
 
@@ -29,7 +30,7 @@ class PredictionWriter(Callback, VideoScoresConsumer):
 
     Args:
         output_dir: Where to write, seen by all ranks; ``None`` means ``predictions`` in the trainer's
-            ``default_root_dir``. Scores of an earlier run there are removed.
+            ``default_root_dir``. Scores and submission of an earlier run there are removed.
         template: The organisers' sample submission; ``None`` takes the data module's ``template_path``, and
             where there is none, a row is written for every frame of every video, by name.
     """
@@ -41,18 +42,42 @@ class PredictionWriter(Callback, VideoScoresConsumer):
         self._enabled = True
 
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Remove the scores of an earlier run: the submission is made of all that lie in the folder."""
+        """Find what would fail at the end; then remove what an earlier run wrote.
+
+        The submission is made of all scores that lie in the folder, and must not outlive its own.
+
+        Raises:
+            InputError: If the template does not fit the classes or the videos, a video's name is no file
+                name, or the output folder cannot be written.
+        """
         self._written = set()
         self._enabled = not trainer.fast_dev_run  # type: ignore[attr-defined]
-        if trainer.is_global_zero and self._enabled:
-            for stale in self._scores_dir(trainer).glob("*.safetensors"):
-                stale.unlink()
+        if not self._enabled:
+            return
+        # On every rank, so that all of them stop where the input is wrong.
+        template, submission = self._template(trainer), self._submission(trainer)
+        videos = _videos_to_predict(trainer)
+        if template is not None:
+            if template.resolve() == submission.resolve():
+                raise InputError(f"{template}: would be overwritten; keep the template in another folder")
+            videos = check_template(template, _class_names(pl_module), videos)
+        for video in videos or ():
+            self._scores_path(trainer, video)
+        make_writable(submission.parent)
+        make_writable(self._scores_dir(trainer))
+        if trainer.is_global_zero:
+            for stale in (submission, *self._scores_dir(trainer).glob("*.safetensors")):
+                stale.unlink(missing_ok=True)
         trainer.strategy.barrier("stale scores removed")
 
     def on_video_scored(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, result: VideoScores
     ) -> None:
-        """Write one video's scores."""
+        """Write one video's scores.
+
+        Raises:
+            InputError: If the video's name is no file name.
+        """
         if not (trainer.predicting and self._enabled) or result.video_id in self._written:
             return
         self._written.add(result.video_id)
@@ -64,7 +89,7 @@ class PredictionWriter(Callback, VideoScoresConsumer):
             "labels": result.scores.argmax(-1)[nearest_present(result.covered)],
         }
         metadata = {"class_names": ",".join(_class_names(pl_module))}
-        with replacing(self._scores_dir(trainer) / f"{result.video_id}.safetensors") as temporary:
+        with replacing(self._scores_path(trainer, result.video_id)) as temporary:
             save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata)
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -93,9 +118,8 @@ class PredictionWriter(Callback, VideoScoresConsumer):
         if not labels:
             raise InputError(f"{scores_dir}: no video was scored; is the test list empty?")
 
-        template = self.template or getattr(getattr(trainer, "datamodule", None), "template_path", None)
-        target = scores_dir.parent / "predictions.txt"
-        report = write_submission(target, template, labels, _class_names(pl_module), present)
+        target = self._submission(trainer)
+        report = write_submission(target, self._template(trainer), labels, _class_names(pl_module), present)
         Console().print(
             f"{report.rows} rows of {report.videos} videos: {target}\n"
             f"  {report.filled} without a face take the label of the nearest frame with one\n"
@@ -107,7 +131,29 @@ class PredictionWriter(Callback, VideoScoresConsumer):
         )
 
     def _scores_dir(self, trainer: pl.Trainer) -> Path:
-        return Path(self.output_dir or Path(trainer.default_root_dir) / "predictions") / "scores"
+        return self._submission(trainer).parent / "scores"
+
+    def _scores_path(self, trainer: pl.Trainer, video_id: str) -> Path:
+        # Names come from lists that anyone may have written: none leads out of the folder.
+        if Path(video_id).name != video_id:
+            raise InputError(f"{video_id!r} is no video's name, having a path separator; correct the list")
+        return self._scores_dir(trainer) / f"{video_id}.safetensors"
+
+    def _submission(self, trainer: pl.Trainer) -> Path:
+        folder = Path(self.output_dir or Path(trainer.default_root_dir) / "predictions")
+        return folder / "predictions.txt"
+
+    def _template(self, trainer: pl.Trainer) -> Path | None:
+        path = self.template or getattr(getattr(trainer, "datamodule", None), "template_path", None)
+        return None if path is None else Path(path)
+
+
+def _videos_to_predict(trainer: pl.Trainer) -> set[str] | None:
+    """The videos of all ranks; None where the loader is not the data module's own, which tells them."""
+    dataset = getattr(trainer.predict_dataloaders, "dataset", None)
+    if not isinstance(dataset, ChunkDataset):
+        return None
+    return {recording.video_id for recording in dataset.recordings}
 
 
 def _class_names(pl_module: pl.LightningModule) -> list[str]:

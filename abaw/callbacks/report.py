@@ -20,7 +20,7 @@ from abaw.callbacks.results import VideoScores, VideoScoresConsumer
 from abaw.errors import InputError
 from abaw.labels import IGNORE_INDEX
 from abaw.metrics import bootstrap_interval, scores_from_confusion
-from abaw.postprocess.files import replacing
+from abaw.postprocess.files import make_writable, replacing
 
 _CONDITIONS: Final = ("audio+video", "video only", "audio only")
 
@@ -55,8 +55,14 @@ class TestReport(Callback, VideoScoresConsumer):
         self._counted: dict[tuple[str, str], _Counted] = {}
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Forget an earlier run."""
+        """Forget an earlier run, and find out whether there is anywhere to report to.
+
+        Raises:
+            InputError: If the output folder cannot be written.
+        """
         self._counted = {}
+        if not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            make_writable(self._folder(trainer))
 
     def on_video_scored(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, result: VideoScores
@@ -88,7 +94,7 @@ class TestReport(Callback, VideoScoresConsumer):
         if trainer.fast_dev_run or not trainer.is_global_zero:  # type: ignore[attr-defined]
             return
 
-        folder = Path(self.output_dir or Path(trainer.default_root_dir) / "test")
+        folder = self._folder(trainer)
         with replacing(folder / "test.json") as temporary:
             temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
         with replacing(folder / "confusion_matrix.png") as temporary:
@@ -103,6 +109,9 @@ class TestReport(Callback, VideoScoresConsumer):
         console.width = max(console.width, console.measure(table, options=roomy).maximum)
         console.print(table)
         console.print(f"All figures: {folder}", markup=False, highlight=False, soft_wrap=True)
+
+    def _folder(self, trainer: pl.Trainer) -> Path:
+        return Path(self.output_dir or Path(trainer.default_root_dir) / "test")
 
 
 def _gather(mine: dict[tuple[str, str], _Counted]) -> dict[tuple[str, str], _Counted]:

@@ -1,15 +1,15 @@
 from types import SimpleNamespace
 
-import lightning.pytorch as pl
 import pytest
 import torch
-from lightning.pytorch.callbacks import Callback
 from safetensors import safe_open
 from safetensors.torch import load_file
+from scored import Data, Module, Unreached, run_stage
 from torch.utils.data import DataLoader
 
 from abaw.callbacks.prediction_writer import PredictionWriter
-from abaw.callbacks.results import VideoScores, VideoScoresConsumer
+from abaw.callbacks.results import VideoScores
+from abaw.data.datasets import ChunkDataset
 from abaw.errors import InputError
 
 NAMES = ["calm", "glad", "sad"]
@@ -24,51 +24,8 @@ def scored(video_id, labels, condition="audio+video", covered=None, faces=None):
     return VideoScores(video_id, condition, scores * covered[:, None], covered, target, faces, ~faces)
 
 
-class Module(pl.LightningModule):
-    class_names = NAMES
-
-    def predict_step(self, batch, batch_idx):
-        return None
-
-    validation_step = predict_step
-
-
-class Data(pl.LightningDataModule):
-    def __init__(self, **attributes):
-        super().__init__()
-        self.__dict__ |= attributes
-
-    def predict_dataloader(self):
-        return DataLoader([0])
-
-    val_dataloader = predict_dataloader
-
-
-class Inference(Callback):
-    def __init__(self, results):
-        self.results = results
-
-    def on_predict_epoch_end(self, trainer, pl_module):
-        for callback in trainer.callbacks:
-            if isinstance(callback, VideoScoresConsumer):
-                for result in self.results:
-                    callback.on_video_scored(trainer, pl_module, result)
-
-    on_validation_epoch_end = on_predict_epoch_end
-
-
-def run(folder, results, stage="predict", writer=None, data=None, **options):
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=folder,
-        callbacks=[writer or PredictionWriter(), Inference(results)],
-        **options,
-    )
-    getattr(trainer, stage)(Module(), datamodule=data or Data())
+def run(folder, results, stage="predict", writer=None, **options):
+    run_stage(stage, folder, writer or PredictionWriter(), results, NAMES, **options)
     return folder / "predictions"
 
 
@@ -135,6 +92,89 @@ def test_scores_of_an_earlier_run_do_not_leak(tmp_path, capsys):
     assert [path.name for path in (folder / "scores").iterdir()] == ["both.safetensors"]
 
 
+def test_a_failed_prediction_leaves_no_submission_of_other_scores(tmp_path, capsys):
+    folder = run(tmp_path, [scored("v", [1])])
+    with pytest.raises(InputError, match="no frame has a finite score"):
+        run(tmp_path, [scored("v", [1], covered=[False])])
+    assert not (folder / "predictions.txt").exists()
+
+
+class Listed(Data):
+    """Tells the names of the videos to predict."""
+
+    def __init__(self, *names):
+        super().__init__(names=names)
+
+    def predict_dataloader(self):
+        recordings = [Named(name) for name in self.names]
+        return DataLoader(ChunkDataset(recordings, None, chunk=1, batch_size=1), batch_size=None)
+
+
+class Named(str):
+    """As much of a recording as its name."""
+
+    @property
+    def video_id(self):
+        return str(self)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (None, "sample.txt: cannot be read"),
+        (["image_location,glad,calm,sad", "v/00001.jpg,"], "line 1: the header must be"),
+        (["image_location,calm,glad,sad", "v/00001.jpg,"], "lacks videos to predict: w;"),
+        (
+            ["image_location,calm,glad,sad", *(f"{v}/00001.jpg," for v in "vwx")],
+            "has videos without a prediction: x;",
+        ),
+    ],
+)
+def test_a_template_that_does_not_fit_is_said_before_anything_is_predicted(tmp_path, rows, message):
+    template = tmp_path / "sample.txt"
+    if rows:
+        template.write_text("\n".join(rows))
+    earlier = tmp_path / "predictions" / "predictions.txt"
+    earlier.parent.mkdir()
+    earlier.touch()
+    with pytest.raises(InputError, match=message):
+        run(tmp_path, Unreached(), writer=PredictionWriter(template=template), data=Listed("v", "w"))
+    assert earlier.exists(), "nothing has taken its place"
+
+
+def test_a_template_in_the_submission_s_place_is_refused_and_kept(tmp_path):
+    template = tmp_path / "predictions.txt"
+    template.write_text("image_location,calm,glad,sad\nv/00001.jpg,\n")
+    with pytest.raises(InputError, match=r"predictions\.txt: would be overwritten"):
+        run(tmp_path, Unreached(), writer=PredictionWriter(tmp_path, template))
+    assert template.exists()
+
+
+@pytest.mark.parametrize("below", ["", "scores"])
+def test_a_folder_that_cannot_be_written_is_said_before_anything_is_predicted(tmp_path, below):
+    folder = tmp_path / "out"
+    (folder / below).parent.mkdir(exist_ok=True)
+    (folder / below).touch()
+    with pytest.raises(InputError, match=f"^{folder / below}: cannot be written"):
+        run(tmp_path, Unreached(), writer=PredictionWriter(folder))
+
+
+@pytest.mark.parametrize("name", ["../../v", "/v", "a/v", "."])
+def test_a_name_that_leads_out_of_the_folder_is_refused(tmp_path, name):
+    with pytest.raises(InputError, match=f"^'{name}' is no video's name"):
+        run(tmp_path, Unreached(), data=Listed(name))
+    with pytest.raises(InputError, match=f"^'{name}' is no video's name"):
+        run(tmp_path, [scored(name, [1])])
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_a_template_s_name_that_leads_out_of_the_folder_is_refused(tmp_path):
+    template = tmp_path / "sample.txt"
+    template.write_text("image_location,calm,glad,sad\n../../v/00001.jpg,\n")
+    with pytest.raises(InputError, match=r"^'\.\./\.\./v' is no video's name"):
+        run(tmp_path, Unreached(), writer=PredictionWriter(template=template))
+
+
 def test_the_first_condition_of_each_video_is_written(tmp_path, capsys):
     results = [scored("v", [1]), scored("v", [2], condition="video only"), scored("w", [0], "audio only")]
     assert rows(run(tmp_path, results) / "predictions.txt") == ["v/00001.jpg,1", "w/00001.jpg,0"]
@@ -157,7 +197,7 @@ def test_no_video_and_no_finite_score_are_errors(tmp_path):
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 def test_ranks_write_together_what_one_writes(tmp_path, capsys, world_size):
     videos = [scored(name, [n % 3, (n + 1) % 3]) for n, name in enumerate("dacbe")]
-    module = Module()
+    module = Module(NAMES)
     ranks = [
         (
             PredictionWriter(),
@@ -166,6 +206,7 @@ def test_ranks_write_together_what_one_writes(tmp_path, capsys, world_size):
                 fast_dev_run=False,
                 is_global_zero=rank == 0,
                 default_root_dir=tmp_path,
+                predict_dataloaders=None,
                 strategy=SimpleNamespace(barrier=lambda name: None),
             ),
         )
@@ -174,9 +215,11 @@ def test_ranks_write_together_what_one_writes(tmp_path, capsys, world_size):
     stale = tmp_path / "predictions" / "scores" / "stale.safetensors"
     stale.parent.mkdir(parents=True)
     stale.touch()
+    old = tmp_path / "predictions" / "predictions.txt"
+    old.touch()
     for writer, trainer in reversed(ranks):
         writer.on_predict_start(trainer, module)
-        assert stale.exists() != trainer.is_global_zero
+        assert stale.exists() == old.exists() != trainer.is_global_zero
     for number, video in enumerate(videos):
         writer, trainer = ranks[number % world_size]
         writer.on_video_scored(trainer, module, video)

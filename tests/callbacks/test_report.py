@@ -1,19 +1,18 @@
 import json
 import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
-import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch.callbacks import Callback
+from scored import Data, Unreached, run_stage
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 from torch import distributed, multiprocessing
-from torch.utils.data import DataLoader
 
 from abaw.callbacks.report import TestReport as Report
-from abaw.callbacks.results import VideoScores, VideoScoresConsumer
+from abaw.callbacks.results import VideoScores
 from abaw.errors import InputError
 from abaw.metrics import bootstrap_interval
 
@@ -31,49 +30,8 @@ def scored(video_id, condition, seed, frames=40, uncovered=0, last_class=1):
     return VideoScores(video_id, condition, scores, covered, target, present, present)
 
 
-class Module(pl.LightningModule):
-    class_names = NAMES
-
-    def test_step(self, batch, batch_idx):
-        return None
-
-    validation_step = predict_step = test_step
-
-
-class Data(pl.LightningDataModule):
-    def test_dataloader(self):
-        return DataLoader([0])
-
-    val_dataloader = predict_dataloader = test_dataloader
-
-
-class Inference(Callback):
-    """Hands results over as late as the engine may: at the epoch's end, behind the report in the list."""
-
-    def __init__(self, results):
-        self.results = results
-
-    def on_test_epoch_end(self, trainer, pl_module):
-        for callback in trainer.callbacks:
-            if isinstance(callback, VideoScoresConsumer):
-                for result in self.results:
-                    callback.on_video_scored(trainer, pl_module, result)
-
-    on_validation_epoch_end = on_test_epoch_end
-
-
-def run(folder, results, stage="test", data=None, report=None, **options):
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=folder,
-        callbacks=[report or Report(), Inference(results)],
-        **options,
-    )
-    getattr(trainer, stage)(Module(), datamodule=data or Data(), verbose=False)
+def run(folder, results, stage="test", report=None, **options):
+    run_stage(stage, folder, report or Report(), results, NAMES, **options)
 
 
 def results(uncovered=0):
@@ -202,11 +160,17 @@ def test_a_second_run_starts_from_nothing_and_validation_is_not_counted(tmp_path
 
 def test_nothing_annotated_is_an_error_and_a_fast_dev_run_writes_nothing(tmp_path):
     with pytest.raises(InputError, match="no annotated frame was scored"):
-        run(tmp_path, [])
+        run(tmp_path / "empty", [])
     with pytest.raises(InputError, match="no annotated frame was scored"):
-        run(tmp_path, [scored("v", "audio+video", seed=1, last_class=-1)])
-    run(tmp_path, results(), fast_dev_run=True)
-    assert list(tmp_path.iterdir()) == []
+        run(tmp_path / "bare", [scored("v", "audio+video", seed=1, last_class=-1)])
+    run(tmp_path / "fast", results(), fast_dev_run=True)
+    assert not (tmp_path / "fast" / "test").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_said_before_anything_is_tested(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"/file: cannot be written"):
+        run(tmp_path, Unreached(), report=Report(tmp_path / "file"))
 
 
 def report_on_rank(rank, world_size, folder):
@@ -227,7 +191,9 @@ def report_on_rank(rank, world_size, folder):
 
 
 @pytest.mark.slow
-def test_two_processes_report_what_one_does(tmp_path, capsys):
+def test_two_processes_report_what_one_does(tmp_path, capsys, monkeypatch):
+    # The processes import this module by name, however pytest was started.
+    monkeypatch.syspath_prepend(Path(__file__).parents[2])
     multiprocessing.spawn(report_on_rank, args=(2, str(tmp_path)), nprocs=2)
     run(tmp_path / "one", results(uncovered=7))
     together = (tmp_path / "test" / "test.json").read_text()
