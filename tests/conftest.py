@@ -17,7 +17,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from abaw.synth import write_corpus
 
     root = tmp_path_factory.mktemp("corpus") / "root"
-    write_corpus(root, videos=12, frames=90, seed=0, progress=False)
+    write_corpus(root, videos=16, frames=90, seed=0, progress=False)
     return root
 
 

@@ -17,9 +17,9 @@ pytestmark = pytest.mark.slow
 
 def abaw(processes: int, *arguments: object) -> None:
     """Run the command with several processes; one that hangs fails the test."""
-    strategy = [f"--trainer.devices={processes}", "--trainer.strategy=ddp"]
+    strategy = [f"--trainer.devices={processes}", f"--trainer.strategy={'ddp' if processes > 1 else 'auto'}"]
     if processes == 1:
-        assert main([*map(str, arguments), "--trainer.enable_progress_bar=false"]) == 0
+        assert main([*map(str, arguments), *strategy]) == 0
         return
     command = [sys.executable, "-m", "abaw", *map(str, arguments), *strategy]
     done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)

@@ -62,5 +62,5 @@ class RunCheckpoint(ModelCheckpoint):
         fast_dev_run = getattr(trainer, "fast_dev_run", False)
         if fitting and not fast_dev_run and trainer.global_step > self._step_of_last:
             assert self.dirpath is not None
-            trainer.save_checkpoint(str(Path(self.dirpath) / "last.ckpt"))
+            trainer.save_checkpoint(str(Path(self.dirpath) / "last.ckpt"), weights_only=False)
             self._step_of_last = trainer.global_step
