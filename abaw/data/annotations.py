@@ -28,7 +28,7 @@ def read_class_names(path: Path) -> tuple[str, ...]:
     """Read the header of an annotation file alone, or of a submission template (``image_location,…``).
 
     Raises:
-        InputError: The file is empty or its first line is not a list of two or more names.
+        InputError: The file can't be read, is empty, or its first line is not a list of two or more names.
     """
     with _open(path) as file:
         return _parse_header(file.readline().removeprefix("image_location,"), path)
@@ -38,7 +38,8 @@ def read_annotation(path: Path) -> Annotation:
     """Read an annotation file whole; rows of -1 are kept, since a row's number is its frame's.
 
     Raises:
-        InputError: The file is empty or malformed, or a label is outside -1…C-1; the message names the line.
+        InputError: The file can't be read, is empty or malformed, or a label is outside -1…C-1; the message
+            names the line.
     """
     with _open(path) as file:
         class_names = _parse_header(file.readline(), path)
@@ -62,7 +63,12 @@ def read_annotation(path: Path) -> Annotation:
 
 
 def _open(path: Path) -> TextIO:
-    return path.open(encoding="utf-8-sig", errors="replace")
+    try:
+        return path.open(encoding="utf-8-sig", errors="replace")
+    except OSError as error:
+        raise InputError(
+            f"{path}: can't be read; restore the file or remove it. ({error.strerror})"
+        ) from error
 
 
 def _parse_header(line: str, path: Path) -> tuple[str, ...]:

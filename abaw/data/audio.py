@@ -104,7 +104,10 @@ def cache_sound(source: Path, cache: Path) -> SoundTrack:
     Raises:
         InputError: The video can't be read or holds no picture.
     """
-    metadata = _fingerprint(source)
+    try:
+        metadata = _fingerprint(source)
+    except OSError as error:
+        raise unreadable(source, error) from error
     sound, picture_times = _decode(source)
     samples = np.concatenate(sound.chunks) if sound.chunks else np.zeros(0, np.int16)
     spans = np.array(sound.spans, dtype=np.int64).reshape(-1, 2)

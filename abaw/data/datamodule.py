@@ -1,9 +1,9 @@
 """Aff-Wild2 for Lightning."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import lightning.pytorch as pl
@@ -16,7 +16,7 @@ from torch import Tensor
 from abaw.data.annotations import read_class_names
 from abaw.data.audio import SoundTrack
 from abaw.data.augment import Augmentation
-from abaw.data.datasets import ChunkDataset, Loader, WindowDataset
+from abaw.data.datasets import ChunkDataset, Loader, WindowDataset, WindowLoader
 from abaw.data.folds import assign_folds
 from abaw.data.layout import RAW_FOLDERS, Split, Video, annotation_files, find_template, scan
 from abaw.data.recordings import load_recordings, read_targets
@@ -79,8 +79,10 @@ class AffWild2DataModule(pl.LightningDataModule):
         _check_at_least(1, stride=1 if stride is None else stride)
         _check_at_least(0, num_workers=num_workers, audio_context=audio_context, seed=seed, fold=fold)
         _check_at_least(2, folds=2 if folds is None else folds)
-        if fold >= (folds or 1):
-            raise InputError(f"fold must be in 0…{(folds or 1) - 1}, not {fold}.")
+        if folds is None and fold > 0:
+            raise InputError(f"fold is {fold}, but folds is not set; set folds to their number.")
+        if folds is not None and fold >= folds:
+            raise InputError(f"fold must be in 0…{folds - 1}, not {fold}.")
 
         # A checkpoint holds plain types alone.
         root = str(root)
@@ -144,16 +146,17 @@ class AffWild2DataModule(pl.LightningDataModule):
             return
         videos, targets = self._read_labels()
         sounds = self._open_sounds(videos)
-        self._warn_of_silence([video for video in videos if video.annotation], sounds)
-        self._recordings = load_recordings(videos, targets, sounds)
+        recordings = load_recordings(videos, targets, sounds)
+        self._check_sound([r for r in recordings if r.video_id in targets], "annotated")
+        self._recordings = recordings
         if self.folds is not None:
             videos = assign_folds(videos, [len(r) for r in self._recordings], self.folds, self.fold)
         self._videos = videos
 
-    def train_dataloader(self) -> Loader:
+    def train_dataloader(self) -> WindowLoader:
         """Windows of the training videos, at other places in every epoch."""
         dataset = WindowDataset(
-            self._select("train"),
+            self._select_annotated("train"),
             self._reader(),
             self.window,
             frame_step=self.frame_step,
@@ -161,51 +164,58 @@ class AffWild2DataModule(pl.LightningDataModule):
             balanced=self.balanced,
             seed=self.seed,
         )
-        return self._loader(
+        return WindowLoader(
             dataset,
             sampler=WindowSampler(dataset, seed=self.seed),
             batch_size=self.batch_size,
             collate_fn=collate,
             persistent_workers=self.num_workers > 0,
+            **self._loading(),
         )
 
     def val_dataloader(self) -> Loader:
         """The validation videos, whole, in chunks."""
-        return self._chunk_loader("validation")
+        return self._chunk_loader(self._select_annotated("validation"))
 
     def test_dataloader(self) -> Loader:
         """The validation videos: the test set's labels are not public."""
-        return self._chunk_loader("validation")
+        return self.val_dataloader()
 
     def predict_dataloader(self) -> Loader:
         """The videos of the test list or the template, whole, in chunks."""
         recordings = self._select("test")
-        self._require_raw([video for video in self._videos if video.split == "test"])
+        videos = [video for video in self._videos if video.split == "test"]
+        self._require_raw(videos)
         if unknown := [recording.video_id for recording in recordings if len(recording) == 0]:
             raise InputError(
                 f"{self.root}: no template, raw video or crop says how many frames {_first(unknown)} has."
             )
-        return self._chunk_loader("test")
+        self._check_sound(recordings, "test")
+        if absent := [video.video_id for video in videos if video.crops is None and video.raw is None]:
+            rank_zero_warn(
+                f"{len(absent)} of {len(videos)} test videos have neither crops nor a raw video "
+                f"(first: {_first(absent)}); their predictions rest on nothing.",
+                category=UserWarning,
+            )
+        return self._chunk_loader(recordings)
 
-    def _chunk_loader(self, split: Split) -> Loader:
+    def _chunk_loader(self, recordings: Sequence[Recording]) -> Loader:
         dataset = ChunkDataset(
-            self._select(split),
+            recordings,
             self._reader(),
             chunk=self.window * self.frame_step,
             batch_size=self.batch_size,
         )
-        return self._loader(dataset, sampler=VideoShardSampler(dataset), batch_size=None)
+        return Loader(dataset, sampler=VideoShardSampler(dataset), batch_size=None, **self._loading())
 
-    def _loader(self, dataset: WindowDataset | ChunkDataset, **arguments: Any) -> Loader:
-        return Loader(
-            dataset,
-            num_workers=self.num_workers,
-            pin_memory=torch.cuda.is_available(),
-            worker_init_fn=_start_worker,
+    def _loading(self) -> dict[str, Any]:
+        return {
+            "num_workers": self.num_workers,
+            "pin_memory": torch.cuda.is_available(),
+            "worker_init_fn": _start_worker,
             # Its own, so that what a model draws doesn't depend on when loaders are started.
-            generator=torch.Generator(),
-            **arguments,
-        )
+            "generator": torch.Generator(),
+        }
 
     def _reader(self) -> WindowReader:
         span = self.window * self.frame_step - 1
@@ -229,6 +239,16 @@ class AffWild2DataModule(pl.LightningDataModule):
             raise InputError(f"{self.root}: holds no {split} video; {hint[split]}.")
         return chosen
 
+    def _select_annotated(self, split: Literal["train", "validation"]) -> list[Recording]:
+        recordings = self._select(split)
+        if not any((recording.target >= 0).any() for recording in recordings):
+            kind = {"train": "training", "validation": "validation"}[split]
+            raise InputError(
+                f"{self.root}: no annotated frame in the {kind} videos (first: {recordings[0].video_id}); "
+                "all labels are -1, get the annotations again."
+            )
+        return recordings
+
     def _read_labels(self) -> tuple[list[Video], dict[str, NDArray[np.int64]]]:
         videos = scan(self.root, self.template)
         self._require_raw([video for video in videos if video.annotation])
@@ -247,19 +267,19 @@ class AffWild2DataModule(pl.LightningDataModule):
                 f"{_first(missing)}); put them there, or set allow_missing_audio to do without."
             )
 
-    def _warn_of_silence(self, videos: Sequence[Video], sounds: Mapping[str, SoundTrack]) -> None:
-        missing = [video.video_id for video in videos if video.raw is None]
-        silent = [video.video_id for video in videos if video.raw and sounds[video.raw_id].is_silent]
-        if videos and len(missing + silent) == len(videos) and not self.allow_missing_audio:
+    def _check_sound(self, recordings: Sequence[Recording], kind: str) -> None:
+        missing = [r.video_id for r in recordings if r.sound is None]
+        silent = [r.video_id for r in recordings if r.sound is not None and r.sound.is_silent]
+        if recordings and len(missing + silent) == len(recordings) and not self.allow_missing_audio:
             raise InputError(
-                f"{self.root}: none of the {len(videos)} annotated videos has sound; "
-                "set allow_missing_audio to train without."
+                f"{self.root}: none of the {len(recordings)} {kind} videos has sound; "
+                "set allow_missing_audio to do without."
             )
         for names, what in ((missing, "raw video"), (silent, "sound track")):
             if names:
                 rank_zero_warn(
-                    f"{len(names)} of {len(videos)} videos have no {what} (first: {_first(names)}); "
-                    "their voice counts as absent.",
+                    f"{len(names)} of {len(recordings)} {kind} videos have no {what} "
+                    f"(first: {_first(names)}); their voice counts as absent.",
                     category=UserWarning,
                 )
 

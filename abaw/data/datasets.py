@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,11 +11,15 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from abaw.data.batch import Batch
+from abaw.data.samplers import WindowSampler
 from abaw.data.windows import Recording, Sample, WindowReader, collate
 
 
 class Loader(DataLoader[Any]):
-    """A ``DataLoader`` that says, once, how many crops could not be read, when it has been iterated over."""
+    """A ``DataLoader`` that says how many crops could not be read, when it has been iterated over.
+
+    It says so again after a later iteration that found more.
+    """
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         try:
@@ -24,13 +28,48 @@ class Loader(DataLoader[Any]):
             dataset = self.dataset
             assert isinstance(dataset, (WindowDataset, ChunkDataset))
             broken = {r.video_id: n for r in dataset.recordings if (n := int(r.broken.sum()))}
-            if broken and not dataset.has_warned:
-                dataset.has_warned = True
+            if (total := sum(broken.values())) > dataset.num_told:
+                dataset.num_told = total
                 warnings.warn(
-                    f"{sum(broken.values())} crops of {len(broken)} videos can't be read as JPEG "
+                    f"{total} crops of {len(broken)} videos can't be read as JPEG "
                     f"(first: {next(iter(broken))}); their frames count as without a face.",
                     stacklevel=2,
                 )
+
+
+class WindowLoader(Loader):
+    """The `Loader` of training windows, which goes on within an epoch after a checkpoint.
+
+    Lightning saves and restores the state. The next iteration leaves out the batches that the saved one gave,
+    unread, if it is over the same epoch: its windows are then each seen once. Needs a `WindowSampler`.
+    """
+
+    _epoch = 0
+    _batches = 0
+    _is_restored = False
+
+    def state_dict(self) -> dict[str, int]:
+        """The epoch, and how many batches of it were given."""
+        return {"epoch": self._epoch, "batches": self._batches}
+
+    def load_state_dict(self, state_dict: Mapping[str, int]) -> None:
+        """Let the next iteration go on from there."""
+        self._epoch, self._batches = state_dict["epoch"], state_dict["batches"]
+        self._is_restored = True
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        sampler, batch_size = self.sampler, self.batch_size
+        assert isinstance(sampler, WindowSampler)
+        assert batch_size is not None
+        # Lightning can end an epoch before its last batch: only its number tells that the saved one is over.
+        goes_on = self._is_restored and sampler.epoch == self._epoch and self._batches < len(self)
+        self._is_restored = False
+        self._epoch = sampler.epoch
+        self._batches = self._batches if goes_on else 0
+        sampler.skip(self._batches * batch_size)
+        for batch in super().__iter__():
+            self._batches += 1
+            yield batch
 
 
 class WindowDataset(Dataset[Sample]):
@@ -61,7 +100,7 @@ class WindowDataset(Dataset[Sample]):
     ) -> None:
         self.recordings = list(recordings)
         self.reader = reader
-        self.has_warned = False
+        self.num_told = 0
         self.window = window
         self.frame_step = frame_step
         self.seed = seed
@@ -131,7 +170,7 @@ class ChunkDataset(Dataset[Batch]):
     ) -> None:
         self.recordings = list(recordings)
         self.reader = reader
-        self.has_warned = False
+        self.num_told = 0
         self.chunk = chunk
         self.batch_size = batch_size
         self.num_frames = [len(recording) for recording in self.recordings]

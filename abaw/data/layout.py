@@ -61,7 +61,7 @@ def annotation_files(root: Path, template: Path | None = None) -> dict[Split, li
             raise InputError(f"{root}: holds none of {names}, and no …test_set_sample.txt to predict for.")
         return {split: [] for split in _SPLIT_FOLDERS}
     files: dict[Split, list[Path]] = {
-        split: [path for path in _visible(folder / name) if path.suffix == ".txt"]
+        split: [path for path in _visible(folder / name) if path.suffix == ".txt" and not path.is_dir()]
         for split, name in _SPLIT_FOLDERS.items()
     }
     if not any(files.values()):
@@ -143,13 +143,13 @@ def _test_frames(root: Path, template: Path | None) -> dict[str, int | None]:
     listed = _find_one(root, "*test_set_release.txt")
     frames: dict[str, int | None] = {}
     if listed is not None:
-        names = listed.read_text(encoding="utf-8-sig").split("\n")
+        names = _read_text(listed).split("\n")
         frames.update((name.strip(), None) for name in names if name.strip())
     template = template or find_template(root)
     if template is not None:
         if not template.is_file():
             raise InputError(f"{template}: no such template; give the organisers' …test_set_sample.txt.")
-        for number, row in enumerate(template.read_text(encoding="utf-8-sig").splitlines()[1:], start=2):
+        for number, row in enumerate(_read_text(template).splitlines()[1:], start=2):
             if not row.strip():
                 continue
             video_id, _, image = row.split(",")[0].strip().rpartition("/")
@@ -161,9 +161,13 @@ def _test_frames(root: Path, template: Path | None) -> dict[str, int | None]:
     return frames
 
 
+def _read_text(path: Path) -> str:
+    return path.read_text(encoding="utf-8-sig", errors="replace")
+
+
 def _find_one(root: Path, pattern: str) -> Path | None:
     folders = [folder for folder in (root, _annotation_folder(root)) if folder is not None]
-    found = [path for folder in folders for path in sorted(folder.glob(pattern))]
+    found = [path for folder in folders for path in sorted(folder.glob(pattern)) if not path.is_dir()]
     # The other challenges on Aff-Wild2 (valence-arousal, action units) name their files alike.
     found = [path for path in found if path.name.lower().startswith("expr")] or found
     if len(found) > 1:

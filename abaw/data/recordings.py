@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from abaw.data.annotations import read_annotation
 from abaw.data.audio import SoundTrack
 from abaw.data.layout import Video
-from abaw.data.windows import Recording
+from abaw.data.windows import Recording, crop_name
 from abaw.errors import InputError
 from abaw.labels import IGNORE_INDEX
 
@@ -88,7 +88,7 @@ def load_recordings(
                 broken=torch.zeros(len(target), dtype=torch.bool),
             )
         )
-    _warn_of_missing_crops(videos)
+    _warn_of_missing_crops(videos, recordings)
     _warn_of_differences(differences)
     # One piece of shared memory, not one a video: each would keep a file open.
     lengths = [len(recording) for recording in recordings]
@@ -111,20 +111,22 @@ def frame_times(picture_times: NDArray[np.float64], num_frames: int) -> NDArray[
 
 
 def _crop_numbers(folder: Path | None) -> NDArray[np.int64]:
-    """The numbers of a folder's crops, which count from 1."""
+    """The numbers of a folder's crops, which count from 1; a file of any other name is none."""
     names = os.listdir(folder) if folder is not None else []
-    numbers = [int(name[:-4]) for name in names if name.endswith(".jpg") and name[:-4].isdigit()]
-    return np.array([number for number in numbers if number > 0], dtype=np.int64)
+    numbers = [(int(stem), name) for name in names if (stem := name.removesuffix(".jpg")).isdecimal()]
+    return np.array([n for n, name in numbers if n > 0 and name == crop_name(n - 1)], dtype=np.int64)
 
 
-def _warn_of_missing_crops(videos: Sequence[Video]) -> None:
+def _warn_of_missing_crops(videos: Sequence[Video], recordings: Sequence[Recording]) -> None:
     missing = [video.video_id for video in videos if video.crops is None]
-    if missing:
-        rank_zero_warn(
-            f"{len(missing)} of {len(videos)} videos have no crops folder (first: {', '.join(missing[:3])}); "
-            "their face counts as absent.",
-            category=UserWarning,
-        )
+    empty = [r.video_id for r in recordings if r.crops is not None and not r.has_crop.any()]
+    for names, what in ((missing, "crops folder"), (empty, f"crop called {crop_name(0)} and so on")):
+        if names:
+            rank_zero_warn(
+                f"{len(names)} of {len(videos)} videos have no {what} (first: {', '.join(names[:3])}); "
+                "their face counts as absent.",
+                category=UserWarning,
+            )
 
 
 def _warn_of_differences(differences: Mapping[str, int]) -> None:

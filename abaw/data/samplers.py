@@ -7,6 +7,7 @@ Both samplers are a ``DistributedSampler``, which Lightning leaves alone, and wo
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch.distributed as dist
@@ -34,9 +35,15 @@ class WindowSampler(DistributedSampler[Any]):
         self, dataset: WindowDataset, seed: int = 0, num_replicas: int | None = None, rank: int | None = None
     ) -> None:
         super().__init__(dataset, *_replicas(num_replicas, rank), shuffle=True, seed=seed)
+        self._skipped = 0
+
+    def skip(self, windows: int) -> None:
+        """Leave out this process's first windows, the next time that it is iterated over."""
+        self._skipped = windows
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        return ((self.epoch, index) for index in super().__iter__())
+        first, self._skipped = self._skipped, 0
+        return ((self.epoch, index) for index in islice(super().__iter__(), first, None))
 
 
 class VideoShardSampler(DistributedSampler[Any]):

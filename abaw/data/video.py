@@ -97,5 +97,5 @@ def picture_time(packet: av.Packet[Any]) -> float | None:
 
 def unreadable(path: Path, error: Exception) -> InputError:
     """The error of a video file that can't be opened, in words."""
-    reason = error.strerror if isinstance(error, av.FFmpegError) else "it has no video track"
+    reason = error.strerror if isinstance(error, (av.FFmpegError, OSError)) else "it has no video track"
     return InputError(f"{path}: can't be read as a video, it may be truncated; get it again. ({reason})")

@@ -149,7 +149,7 @@ class WindowReader:
         if recording.crops is None or not recording.has_crop[frame]:
             return None
         try:
-            crop = cv2.imdecode(np.fromfile(crop_path(recording.crops, frame), np.uint8), cv2.IMREAD_COLOR)
+            crop = cv2.imdecode(np.fromfile(recording.crops / crop_name(frame), np.uint8), cv2.IMREAD_COLOR)
         except (OSError, cv2.error):
             crop = None
         if crop is None:
@@ -160,9 +160,9 @@ class WindowReader:
         return cast(NDArray[np.uint8], cv2.cvtColor(crop, cv2.COLOR_BGR2RGB))
 
 
-def crop_path(crops: Path, frame: int) -> Path:
-    """Where the crop of a frame lies; files count from 1."""
-    return crops / f"{frame + 1:05d}.jpg"
+def crop_name(frame: int) -> str:
+    """The file of a frame's crop; files count from 1."""
+    return f"{frame + 1:05d}.jpg"
 
 
 def clip_samples(times: Sequence[NDArray[np.float64]], span: int, audio_context: float) -> int:

@@ -49,3 +49,9 @@ def test_bad_file_is_named_with_its_line(tmp_path: Path, text: str, line: str):
     assert str(path) in str(error.value)
     assert line in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_file_that_cannot_be_opened_is_named(tmp_path: Path):
+    (tmp_path / "v.txt").symlink_to(tmp_path / "gone.txt")
+    with pytest.raises(InputError, match=r"v\.txt: can't be read.*No such file"):
+        read_annotation(tmp_path / "v.txt")

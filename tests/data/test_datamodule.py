@@ -179,6 +179,45 @@ def test_test_videos_that_are_not_there_disturb_predict_alone(small_corpus: Corp
         ready(small_corpus, allow_missing_audio=True).predict_dataloader()
 
 
+def test_test_videos_without_sound_are_told(small_corpus: Corpus):
+    add_test_list(small_corpus)
+    with (small_corpus.root / "Expression_test_set_sample.txt").open("a") as template:
+        template.write("\nsilent/00004.jpg,")
+    small_corpus.add_crops("silent", range(4))
+    small_corpus.add_raw("new_vids/silent.mp4", num_frames=4, sound=None)
+    module = ready(small_corpus)
+    with pytest.warns(UserWarning, match=r"1 of 2 test videos have no sound track \(first: silent\)"):
+        assert ids(module.predict_dataloader()) == {"t", "silent"}
+    (small_corpus.root / "new_vids/t.mp4").unlink()
+    small_corpus.add_raw("new_vids/t.mp4", num_frames=10, sound=None)
+    with pytest.raises(InputError, match="none of the 2 test videos has sound; set allow_missing_audio"):
+        ready(small_corpus).predict_dataloader()
+    with pytest.warns(UserWarning, match="2 of 2 test videos have no sound track"):
+        ready(small_corpus, allow_missing_audio=True).predict_dataloader()
+
+
+def test_test_videos_of_which_there_is_nothing_are_named(small_corpus: Corpus):
+    add_test_list(small_corpus)
+    with (small_corpus.root / "Expression_test_set_sample.txt").open("a") as template:
+        template.write("\ngone/00004.jpg,\nheard/00004.jpg,")
+    small_corpus.add_raw("new_vids/heard.mp4", num_frames=4)
+    module = ready(small_corpus, allow_missing_audio=True)
+    with pytest.warns(UserWarning, match=r"1 of 3 test videos have neither crops nor .*first: gone\)"):
+        assert ids(module.predict_dataloader()) == {"t", "gone", "heard"}
+
+
+@pytest.mark.parametrize("balanced", [False, True])
+def test_videos_without_any_label_are_an_error(corpus: Corpus, balanced: bool):
+    corpus.add("a", [-1] * 10)
+    corpus.add("c", [-1] * 10, split="Validation_Set")
+    module = ready(corpus, balanced=balanced)
+    with pytest.raises(InputError, match=r"corpus: no annotated frame in the training videos \(first: a\)"):
+        module.train_dataloader()
+    for loader in (module.val_dataloader, module.test_dataloader):
+        with pytest.raises(InputError, match="corpus: no annotated frame in the validation videos"):
+            loader()
+
+
 def test_no_validation_video(corpus: Corpus):
     corpus.add("a", [0] * 10)
     with pytest.raises(InputError, match=r"no validation video; .*folds"):
@@ -198,7 +237,7 @@ def test_no_validation_video(corpus: Corpus):
         ({"seed": -1}, "seed must be at least 0"),
         ({"folds": 1}, "folds must be at least 2"),
         ({"folds": 3, "fold": 3}, r"fold must be in 0…2"),
-        ({"fold": 1}, r"fold must be in 0…0"),
+        ({"fold": 3}, "fold is 3, but folds is not set"),
         ({"fold": -1, "folds": 2}, "fold must be at least 0"),
     ],
 )
@@ -227,7 +266,9 @@ def test_missing_raw_video_is_an_error_unless_meant(small_corpus: Corpus):
         ):
             prepare()
     assert not (small_corpus.root / ".abaw_cache").exists(), "told before anything is decoded"
-    with pytest.warns(UserWarning, match=r"2 of 5 videos have no raw video \(first: b_left, b_right\)"):
+    with pytest.warns(
+        UserWarning, match=r"2 of 5 annotated videos have no raw video \(first: b_left, b_right\)"
+    ):
         module = ready(small_corpus, allow_missing_audio=True)
     for batch in module.train_dataloader():
         for name, voice, time in zip(batch["video_id"], batch["audio_mask"], batch["time"], strict=True):
@@ -238,7 +279,7 @@ def test_missing_raw_video_is_an_error_unless_meant(small_corpus: Corpus):
 
 def test_missing_sound_track_is_told(small_corpus: Corpus):
     small_corpus.add("s", [0] * 10, sound=None)
-    with pytest.warns(UserWarning, match=r"1 of 6 videos have no sound track \(first: s\)"):
+    with pytest.warns(UserWarning, match=r"1 of 6 annotated videos have no sound track \(first: s\)"):
         ready(small_corpus)
 
 
@@ -326,6 +367,68 @@ def test_lightning_trains_and_evaluates_with_it(small_corpus: Corpus, tmp_path: 
     saved = torch.load(tmp_path / "run.ckpt", weights_only=True)["datamodule_hyper_parameters"]
     assert (saved["window"], saved["audio_context"], saved["frame_step"]) == (8, 0.5, 1)
     assert saved["root"] == str(small_corpus.root)
+
+
+class SaveAndStop(pl.Callback):
+    """Saves in the middle of the second epoch, or at its end."""
+
+    def __init__(self, path: Path, hook: str, batch: int) -> None:
+        self.path, self.hook, self.batch = path, hook, batch
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        if self.hook == "batch" and (trainer.current_epoch, batch_idx) == (1, self.batch):
+            self._stop(trainer)
+
+    def on_validation_end(self, trainer, module):
+        if self.hook == "validation" and trainer.current_epoch == 1:
+            self._stop(trainer)
+
+    def on_train_epoch_end(self, trainer, module):
+        if self.hook == "epoch" and trainer.current_epoch == 1:
+            self._stop(trainer)
+
+    def _stop(self, trainer):
+        trainer.save_checkpoint(self.path)
+        trainer.should_stop = True
+
+
+@pytest.mark.parametrize(
+    ("hook", "batch", "limit", "num_workers"),
+    [
+        ("batch", 0, None, 0),
+        ("batch", 1, None, 1),
+        ("batch", 3, None, 0),
+        ("batch", 1, 3, 0),
+        ("batch", 2, 3, 0),
+        ("validation", 0, None, 0),
+        ("validation", 0, 3, 0),
+        ("epoch", 0, None, 0),
+        ("epoch", 0, 3, 0),
+    ],
+)
+def test_an_epoch_goes_on_where_it_was_saved(
+    small_corpus: Corpus, tmp_path: Path, hook: str, batch: int, limit: int | None, num_workers: int
+):
+    def fit(model: Recorder, max_epochs: int, *callbacks: pl.Callback, **arguments) -> list:
+        pl.Trainer(
+            max_epochs=max_epochs,
+            accelerator="cpu",
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            limit_train_batches=limit,
+            callbacks=list(callbacks),
+        ).fit(model, datamodule=data(small_corpus, num_workers=num_workers), **arguments)
+        return model.given["train"]
+
+    whole = fit(Recorder(), 3)
+    saved = tmp_path / "saved.ckpt"
+    before = fit(Recorder(), 3, SaveAndStop(saved, hook, batch))
+    after = fit(Recorder(), 3, ckpt_path=saved, weights_only=True)
+    assert len(whole) == 3 * (limit or 4)
+    assert before + after == whole
 
 
 # `instantiate` is its name from jsonargparse 4.49 on.

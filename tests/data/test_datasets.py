@@ -7,7 +7,7 @@ from aff_wild2_files import shade
 from torch.utils.data import DataLoader
 
 from abaw.data.augment import Augmentation
-from abaw.data.datasets import ChunkDataset, Loader, WindowDataset
+from abaw.data.datasets import ChunkDataset, Loader, WindowDataset, WindowLoader
 from abaw.data.samplers import VideoShardSampler, WindowSampler
 from abaw.data.windows import Recording, WindowReader, collate
 
@@ -179,6 +179,62 @@ def test_unreadable_crops_are_told_once_with_their_number(corpus, num_workers: i
     assert len(caught) == 1
     assert sum(int(batch["video_mask"].sum()) for batch in batches) == 2 * (32 - 3)
     assert batches[0]["video"][0, 4, 0, :, 0].float().mean() == pytest.approx(shade(4), abs=3)
+
+
+def test_unreadable_crops_that_are_found_later_are_told_with_the_rest(corpus):
+    corpus.add_crops("a", range(24))
+    folder = corpus.root / "cropped_aligned/a"
+    (folder / "00003.jpg").write_bytes(b"broken")
+    dataset = ChunkDataset(
+        [recording("a", np.zeros(24, int), has_crop=True, crops=folder)], READER, chunk=8, batch_size=2
+    )
+    loader = Loader(dataset, batch_size=None, sampler=VideoShardSampler(dataset))
+    with pytest.warns(UserWarning, match="1 crops of 1 videos") as caught:
+        list(loader)
+    (folder / "00020.jpg").write_bytes(b"broken")
+    with pytest.warns(UserWarning, match="2 crops of 1 videos") as caught:
+        list(loader) + list(loader)
+    assert len(caught) == 1
+
+
+class Counting(WindowDataset):
+    """Writes down which windows are read."""
+
+    def __getitem__(self, key):
+        self.read = [*getattr(self, "read", []), key]
+        return super().__getitem__(key)
+
+
+def window_loader(epoch: int = 0) -> WindowLoader:
+    dataset = Counting([recording("v", np.zeros(80))], READER, window=8)
+    sampler = WindowSampler(dataset)
+    sampler.set_epoch(epoch)
+    return WindowLoader(dataset, batch_size=3, sampler=sampler, collate_fn=collate)
+
+
+def test_a_restored_loader_reads_only_what_is_left_of_the_epoch():
+    order = list(window_loader(1).sampler)
+    loader = window_loader(1)
+    batches = iter(loader)
+    next(batches), next(batches)
+    state = loader.state_dict()
+    assert state == {"epoch": 1, "batches": 2}
+
+    restored = window_loader(1)
+    restored.load_state_dict(state)
+    assert restored.state_dict() == state
+    assert len(restored) == 4
+    assert len(list(restored)) == 2
+    assert restored.dataset.read == order[6:]
+    assert restored.state_dict() == {"epoch": 1, "batches": 4}
+    assert len(list(restored)) == 4, "the iteration after that is whole"
+
+
+@pytest.mark.parametrize("state", [{"epoch": 1, "batches": 4}, {"epoch": 0, "batches": 2}])
+def test_a_loader_restored_at_the_end_of_an_epoch_skips_nothing(state: dict[str, int]):
+    loader = window_loader(1)
+    loader.load_state_dict(state)
+    assert len(list(loader)) == 4
 
 
 def test_nothing_is_told_where_nothing_is_broken(recwarn: pytest.WarningsRecorder):

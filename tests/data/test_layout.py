@@ -174,6 +174,24 @@ def test_malformed_template(tmp_path: Path, row: str):
         scan(tmp_path, template=template)
 
 
+def test_folders_are_no_label_files(tmp_path: Path):
+    label(tmp_path, "v")
+    (tmp_path / "EXPR_Recognition_Challenge/Train_Set/x.txt").mkdir()
+    (tmp_path / "Expr_test_set_release.txt").mkdir()
+    assert list(found(tmp_path)) == ["v"]
+
+
+def test_test_lists_in_another_encoding(tmp_path: Path):
+    label(tmp_path, "v")
+    (tmp_path / "Expr_test_set_release.txt").write_bytes("vidéo\nt\n".encode("latin-1"))
+    template = tmp_path / "t.txt"
+    template.write_bytes("image_location\nt/00004.jpg,é\n".encode("latin-1"))
+    assert found(tmp_path, template=template)["t"].num_frames == 4
+    template.write_bytes("image_location\nvidéo\n".encode("latin-1"))
+    with pytest.raises(InputError, match=r"t\.txt, line 2"):
+        scan(tmp_path, template=template)
+
+
 def test_template_that_is_not_there(tmp_path: Path):
     label(tmp_path, "v")
     with pytest.raises(InputError, match=r"gone\.txt: no such template"):

@@ -38,6 +38,17 @@ def test_stray_files_among_the_crops_are_skipped(corpus: Corpus):
     assert load(corpus, {})["v"].has_crop.tolist() == [True, False]
 
 
+def test_crops_of_another_name_are_none(corpus: Corpus):
+    corpus.add("v", [0, 0, 0], missing=[0, 2], raw="")
+    corpus.add("w", [0, 0], missing=[0, 1], raw="")
+    for name in ("v/1.jpg", "v/000003.jpg", "v/²²²²².jpg", "w/1.jpg", "w/2.jpg"):
+        (corpus.root / "cropped_aligned" / name).write_bytes(b"?")
+    with pytest.warns(UserWarning, match=r"1 of 2 videos have no crop called 00001.jpg .*first: w\)"):
+        recordings = load(corpus, {})
+    assert recordings["v"].has_crop.tolist() == [False, True, False]
+    assert not recordings["w"].has_crop.any()
+
+
 def test_differences_are_told_once_for_the_corpus(corpus: Corpus):
     corpus.add("same", [0] * 4, raw="")
     corpus.add("fewer", [0] * 4, raw="")

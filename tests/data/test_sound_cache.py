@@ -70,3 +70,9 @@ def test_video_that_cannot_be_read_is_named(tmp_path: Path):
     raw["b"].write_bytes(raw["b"].read_bytes()[:1000])
     with pytest.raises(InputError, match=r"b\.mp4"):
         open_sounds(raw, tmp_path / "cache", 2)
+
+
+def test_link_to_a_video_that_is_gone_is_named(tmp_path: Path):
+    (tmp_path / "a.mp4").symlink_to(tmp_path / "gone.mp4")
+    with pytest.raises(InputError, match=r"a\.mp4: can't be read .*No such file"):
+        open_sounds({"a": tmp_path / "a.mp4"}, tmp_path / "cache", 1)
