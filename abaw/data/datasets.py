@@ -41,7 +41,7 @@ class WindowLoader(Loader):
     """The `Loader` of training windows, which goes on within an epoch after a checkpoint.
 
     Lightning saves and restores the state. The next iteration leaves out the batches that the saved one gave,
-    unread, if it is over the same epoch: its windows are then each seen once. Needs a `WindowSampler`.
+    unread, if it is over the same epoch: its windows are then each seen once.
     """
 
     _epoch = 0
@@ -59,7 +59,9 @@ class WindowLoader(Loader):
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         sampler, batch_size = self.sampler, self.batch_size
-        assert isinstance(sampler, WindowSampler)
+        if not isinstance(sampler, WindowSampler):  # ``Trainer(overfit_batches=…)`` puts in its own
+            yield from super().__iter__()
+            return
         assert batch_size is not None
         # Lightning can end an epoch before its last batch: only its number tells that the saved one is over.
         goes_on = self._is_restored and sampler.epoch == self._epoch and self._batches < len(self)

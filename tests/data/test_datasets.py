@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from aff_wild2_files import shade
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, SequentialSampler
 
 from abaw.data.augment import Augmentation
 from abaw.data.datasets import ChunkDataset, Loader, WindowDataset, WindowLoader
@@ -234,6 +234,12 @@ def test_a_restored_loader_reads_only_what_is_left_of_the_epoch():
 def test_a_loader_restored_at_the_end_of_an_epoch_skips_nothing(state: dict[str, int]):
     loader = window_loader(1)
     loader.load_state_dict(state)
+    assert len(list(loader)) == 4
+
+
+def test_a_loader_takes_the_sampler_of_a_trainer_that_overfits():
+    dataset = windows(80)
+    loader = WindowLoader(dataset, batch_size=3, sampler=SequentialSampler(dataset), collate_fn=collate)
     assert len(list(loader)) == 4
 
 
