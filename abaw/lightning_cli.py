@@ -1,6 +1,5 @@
 """``abaw fit | validate | test | predict``: LightningCLI with the library's parts wired in."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import abaw.losses  # noqa: F401
 from abaw.callbacks import PredictionWriter, RunCheckpoint, SlidingWindowInference, TestReport
 from abaw.data import AffWild2DataModule
 from abaw.errors import InputError
+from abaw.files import replacing
 from abaw.module import ExpressionModule, feature_size
 from abaw.parse_errors import explain
 
@@ -35,13 +35,11 @@ class RunConfig(SaveConfigCallback):
     def save_config(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Write what every command understands: the arguments of ``fit`` alone are left out."""
         path = Path(trainer.default_root_dir) / self.config_filename
-        path.parent.mkdir(parents=True, exist_ok=True)
         kept = self.config.clone()
         for key in _START:
             kept.pop(key, None)
-        partial = path.with_suffix(".tmp")
-        partial.write_text(self.parser.dump(kept, skip_none=False, skip_validation=True))
-        os.replace(partial, path)
+        with replacing(path) as partial:
+            partial.write_text(self.parser.dump(kept, skip_none=False, skip_validation=True))
 
 
 class ExpressionCLI(LightningCLI):

@@ -14,8 +14,8 @@ from torch import Tensor
 from abaw.callbacks.results import VideoScores, VideoScoresConsumer
 from abaw.data.datasets import ChunkDataset
 from abaw.errors import InputError
+from abaw.files import make_writable, replacing
 from abaw.postprocess import check_template, write_submission
-from abaw.postprocess.files import make_writable, replacing
 from abaw.postprocess.nearest import nearest_present
 
 

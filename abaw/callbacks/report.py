@@ -18,9 +18,9 @@ from torchmetrics.utilities.plot import plot_confusion_matrix
 
 from abaw.callbacks.results import VideoScores, VideoScoresConsumer
 from abaw.errors import InputError
+from abaw.files import make_writable, replacing
 from abaw.labels import IGNORE_INDEX
 from abaw.metrics import bootstrap_interval, scores_from_confusion
-from abaw.postprocess.files import make_writable, replacing
 
 _CONDITIONS: Final = ("audio+video", "video only", "audio only")
 

@@ -6,7 +6,6 @@ late start or a hole in the track included.
 
 from __future__ import annotations
 
-import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from safetensors.numpy import save_file
 
 from abaw.data.video import picture_time, unreadable
 from abaw.errors import InputError
+from abaw.files import replacing
 
 SAMPLE_RATE: Final = 16_000
 """Samples a second of every sound in this library."""
@@ -111,16 +111,12 @@ def cache_sound(source: Path, cache: Path) -> SoundTrack:
     sound, picture_times = _decode(source)
     samples = np.concatenate(sound.chunks) if sound.chunks else np.zeros(0, np.int16)
     spans = np.array(sound.spans, dtype=np.int64).reshape(-1, 2)
-    temporary = cache.with_name(f"{cache.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(cache) as temporary:
         save_file(
             {"samples": samples, "spans": spans, "picture_times": picture_times},
             temporary,
             metadata | {"start": repr(sound.start)},
         )
-        os.replace(temporary, cache)
-    finally:
-        temporary.unlink(missing_ok=True)
     return SoundTrack(cache, sound.start, spans, picture_times)
 
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from abaw.errors import InputError
+from abaw.files import replacing
 from abaw.labels import EXPRESSIONS
-from abaw.postprocess.files import replacing
 from abaw.postprocess.nearest import nearest_present
 
 _LOCATION = re.compile(r"(?P<video>.+)/(?P<frame>\d{5,})\.jpg")

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from abaw.errors import InputError
-from abaw.postprocess.files import make_writable, replacing
+from abaw.files import make_writable, replacing
 
 
 def test_a_file_appears_whole_in_a_folder_that_is_made(tmp_path):
