@@ -19,6 +19,7 @@ from abaw.errors import InputError
 from abaw.files import replacing
 from abaw.module import ExpressionModule, feature_size
 from abaw.parse_errors import explain
+from abaw.trainer import ExpressionTrainer
 
 # Where to start from is no part of what a run is.
 _START = ("config", "ckpt_path", "weights")
@@ -167,6 +168,7 @@ def run(command: str, arguments: list[str]) -> int:
         ExpressionCLI(
             ExpressionModule,
             AffWild2DataModule,
+            trainer_class=ExpressionTrainer,
             args=[command, *expand_run(command, arguments)],
             save_config_callback=RunConfig,
             save_config_kwargs={"save_to_log_dir": False},

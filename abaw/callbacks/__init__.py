@@ -1,18 +1,17 @@
 """Lightning callbacks: whole-video inference and what is done with its scores."""
 
 from abaw.callbacks.checkpoint import RunCheckpoint
-from abaw.callbacks.features import VideoFeatures
 from abaw.callbacks.inference import SlidingWindowInference
 from abaw.callbacks.prediction_writer import PredictionWriter
 from abaw.callbacks.report import TestReport
-from abaw.callbacks.results import VideoScores, VideoScoresConsumer
+from abaw.callbacks.results import VideoFeaturesConsumer, VideoScores, VideoScoresConsumer
 
 __all__ = [
     "PredictionWriter",
     "RunCheckpoint",
     "SlidingWindowInference",
     "TestReport",
-    "VideoFeatures",
+    "VideoFeaturesConsumer",
     "VideoScores",
     "VideoScoresConsumer",
 ]

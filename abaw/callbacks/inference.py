@@ -1,6 +1,5 @@
 """Whole-video inference: features of chunks -> overlapping windows -> one vote a frame."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import lightning.pytorch as pl
@@ -9,15 +8,15 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from abaw.callbacks.features import VideoAssembler, VideoFeatures
-from abaw.callbacks.results import VideoScores, VideoScoresConsumer
+from abaw.callbacks.results import VideoFeaturesConsumer, VideoScores, VideoScoresConsumer
 from abaw.data.batch import Batch
+from abaw.engine import VideoAssembler, VideoFeatures, WindowVoter
 from abaw.errors import InputError
 from abaw.fusion import FusionHead
 from abaw.labels import IGNORE_INDEX
 from abaw.metrics import ExpressionMetrics
 from abaw.module import ExpressionModule
-from abaw.postprocess import Average, SoftVoting, Weighting, window_starts
+from abaw.postprocess import Average, Weighting
 
 
 class SlidingWindowInference(Callback):
@@ -41,6 +40,8 @@ class SlidingWindowInference(Callback):
         weighting: Weight of a frame by its place in the window, see :class:`~abaw.postprocess.SoftVoting`.
         average: Whether the windows' probabilities or their logits are averaged.
         batch_size: Windows that pass the head at once; no result depends on it.
+        compile: Whether the encoders and the head are compiled for evaluation (``torch.compile`` with static
+            shapes), which pays on long videos.
 
     Raises:
         ValueError: If a number is below 1.
@@ -54,66 +55,16 @@ class SlidingWindowInference(Callback):
         weighting: Weighting = "uniform",
         average: Average = "probability",
         batch_size: int = 64,
+        compile: bool = False,
     ) -> None:
-        stride = max(1, window // 2) if stride is None else stride
-        numbers = {"window": window, "stride": stride, "frame_step": frame_step, "batch_size": batch_size}
-        for name, value in numbers.items():
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
-        self.window = window
-        self.stride = stride
-        self.frame_step = frame_step
-        self.weighting: Weighting = weighting
-        self.average: Average = average
-        self.batch_size = batch_size
+        self.voter = WindowVoter(window, stride, frame_step, weighting, average, batch_size, compile)
         self._video = VideoAssembler()
         self._metrics: ExpressionMetrics | None = None
         self._loss = torch.zeros(3, dtype=torch.float64)
 
-    @torch.no_grad()
     def vote(self, head: FusionHead, features: VideoFeatures, num_classes: int) -> tuple[Tensor, Tensor]:
-        """Run ``head`` over the windows of one video and vote.
-
-        Returns:
-            ``(scores, covered)``: float32 (N, C) probabilities, and bool (N,), True where a window saw the
-            frame.
-        """
-        device = features.visual.device
-        scores = torch.zeros(features.num_frames, num_classes, device=device)
-        covered = torch.zeros(features.num_frames, dtype=torch.bool, device=device)
-        for phase in range(min(self.frame_step, features.num_frames)):
-            frames = torch.arange(phase, features.num_frames, self.frame_step)
-            voting = SoftVoting(
-                len(frames), num_classes, self.window, self.weighting, self.average, device=device
-            )
-            for starts, logits in self._windows(head, features, frames):
-                voting.add(logits, starts)
-            scores[phase :: self.frame_step], covered[phase :: self.frame_step] = voting.finish()
-        return scores, covered
-
-    def _windows(
-        self, head: FusionHead, features: VideoFeatures, frames: Tensor
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        # Indices are made on the host and copied ahead: nothing here waits for the device.
-        device = features.visual.device
-        place = torch.arange(self.window)
-        for first in torch.split(window_starts(len(frames), self.window, self.stride), self.batch_size):
-            index = first[:, None] + place
-            at = frames[index.clamp_max(len(frames) - 1)]
-            # A window's clock starts where a training window's does, not with the video.
-            time = features.time[at] - features.time[at[:, :1]] + features.lead
-            exists = (index < len(frames)).to(device)
-            at = at.to(device)
-            video_mask, audio_mask = features.video_mask[at] & exists, features.audio_mask[at] & exists
-            logits = head(
-                features.visual[at].masked_fill(~video_mask[..., None], 0),
-                features.audio[at].masked_fill(~audio_mask[..., None], 0),
-                video_mask,
-                audio_mask,
-                time=time.float().to(device),
-                frame_mask=exists,
-            )
-            yield first.to(device), logits
+        """Run ``head`` over the windows of one video and vote, see :meth:`abaw.engine.WindowVoter.vote`."""
+        return self.voter.vote(head, features, num_classes)
 
     def _start(self, trainer: pl.Trainer, pl_module: ExpressionModule) -> None:
         if not isinstance(pl_module, ExpressionModule):
@@ -133,6 +84,9 @@ class SlidingWindowInference(Callback):
             trainer.model.require_forward_param_sync = on
 
     def _score(self, trainer: pl.Trainer, pl_module: ExpressionModule, video: VideoFeatures) -> None:
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, VideoFeaturesConsumer):
+                callback.on_video_encoded(trainer, pl_module, video)
         for number, (condition, given) in enumerate(self._conditions(trainer, pl_module, video).items()):
             # Callback hooks do not run under autocast: enter what the encoders' steps ran under.
             with trainer.precision_plugin.forward_context():

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import lightning.pytorch as pl
 from torch import Tensor
 
+from abaw.engine import VideoFeatures
+
 
 @dataclass(frozen=True)
 class VideoScores:
@@ -41,3 +43,16 @@ class VideoScoresConsumer(ABC):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, result: VideoScores
     ) -> None:
         """Take one video's scores."""
+
+
+class VideoFeaturesConsumer(ABC):
+    """A callback (mix this in) that is given every video's features as soon as they are complete.
+
+    Each rank hands over its own videos alone, before it scores them.
+    """
+
+    @abstractmethod
+    def on_video_encoded(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, video: VideoFeatures
+    ) -> None:
+        """Take one video's features; they lie on the module's device and are not to be changed."""

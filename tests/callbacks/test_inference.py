@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from abaw import ExpressionModule
-from abaw.callbacks import SlidingWindowInference, VideoFeatures, VideoScores, VideoScoresConsumer
+from abaw.callbacks import SlidingWindowInference, VideoScores, VideoScoresConsumer
 from abaw.encoders import AudioEncoder, VisualEncoder
+from abaw.engine import VideoFeatures
 from abaw.fusion import FusionHead
 
 CLASSES = 8

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from abaw.callbacks.features import VideoAssembler
 from abaw.data import Batch
+from abaw.engine import VideoAssembler
 from abaw.module import Features
 
 

@@ -1,0 +1,203 @@
+"""Whole videos: chunks of features -> features of a video -> overlapping windows -> one vote a frame.
+
+Knows nothing of a Trainer: the callback :class:`~abaw.callbacks.SlidingWindowInference` and the function
+:func:`abaw.predict_video` both run on it.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from abaw.data.batch import Batch
+from abaw.fusion import FusionHead
+from abaw.module import Features
+from abaw.postprocess import Average, SoftVoting, Weighting, window_starts
+
+
+@dataclass(frozen=True)
+class VideoFeatures:
+    """All that a fusion head and a vote need to know of one video.
+
+    Attributes:
+        video_id: The video's name.
+        visual: float (N, Dv), zeros where ``video_mask`` is False.
+        audio: float (N, Da), zeros where ``audio_mask`` is False.
+        video_mask: bool (N,).
+        audio_mask: bool (N,).
+        time: float64 (N,), seconds on the video's own clock; on the CPU, since not every device has float64.
+        target: int64 (N,), ``IGNORE_INDEX`` where not annotated.
+        lead: Seconds of sound before the first frame of a window, as in training.
+    """
+
+    video_id: str
+    visual: Tensor
+    audio: Tensor
+    video_mask: Tensor
+    audio_mask: Tensor
+    time: Tensor
+    target: Tensor
+    lead: float
+
+    @property
+    def num_frames(self) -> int:
+        """N, the number of frames that were seen."""
+        return len(self.target)
+
+    def without_video(self) -> "VideoFeatures":
+        """The same video as if it showed no face."""
+        return replace(
+            self, visual=torch.zeros_like(self.visual), video_mask=torch.zeros_like(self.video_mask)
+        )
+
+    def without_audio(self) -> "VideoFeatures":
+        """The same video as if it had no sound track."""
+        return replace(self, audio=torch.zeros_like(self.audio), audio_mask=torch.zeros_like(self.audio_mask))
+
+
+class VideoAssembler:
+    """Joins consecutive chunks into videos; a batch holds chunks of one video alone, in order."""
+
+    def __init__(self) -> None:
+        self._name: str | None = None
+        self._parts: list[dict[str, Tensor]] = []
+        self._lead = 0.0
+        self._frames_left = 0
+
+    def add(self, features: Features, batch: Batch) -> Iterator[VideoFeatures]:
+        """Take a batch's features, and yield each video that it completes.
+
+        Raises:
+            ValueError: If the batch mixes videos.
+        """
+        name = batch["video_id"][0]
+        if set(batch["video_id"]) != {name}:
+            raise ValueError(
+                f"an evaluation batch holds chunks of one video, got {sorted(set(batch['video_id']))}"
+            )
+        if name != self._name:
+            yield from self.flush()
+            self._name = name
+            self._lead = float(batch["time"][0, 0])
+            self._frames_left = batch["num_frames"][0]
+        exists = batch["frame"] >= 0
+        part = {
+            "visual": features["visual"],
+            "audio": features["audio"],
+            "video_mask": features["video_mask"],
+            "audio_mask": features["audio_mask"],
+            "target": batch["target"],
+        }
+        start = torch.tensor(batch["audio_start"], dtype=torch.float64)
+        time = start[:, None] + batch["time"].cpu()
+        self._parts.append({key: value[exists] for key, value in part.items()} | {"time": time[exists.cpu()]})
+        self._frames_left -= len(self._parts[-1]["target"])
+        if self._frames_left <= 0:
+            yield from self.flush()
+
+    def flush(self) -> Iterator[VideoFeatures]:
+        """Yield what is there of a video that was cut short."""
+        if self._name is not None and self._parts:
+            joined = {key: torch.cat([part[key] for part in self._parts]) for key in self._parts[0]}
+            # A rank without a video of its own is sent an empty one, to keep in step with the others.
+            if len(joined["target"]) > 0:
+                yield VideoFeatures(self._name, **joined, lead=self._lead)
+        self._name, self._parts = None, []
+
+
+class WindowVoter:
+    """Runs a fusion head over the overlapping windows of one video's features, and lets them vote.
+
+    With ``frame_step`` k, windows take every k-th frame as in training, and each of the k phases is scored,
+    so that every frame gets its label. Nothing waits for the device before a phase is finished.
+
+    Args:
+        window: Frames in a window, as in training.
+        stride: Steps between the starts of windows; ``None`` means half a window.
+        frame_step: Frames from one frame of a window to the next.
+        weighting: Weight of a frame by its place in the window, see :class:`~abaw.postprocess.SoftVoting`.
+        average: Whether the windows' probabilities or their logits are averaged.
+        batch_size: Windows that pass the head at once; no result depends on it.
+        compile: Whether heads are compiled (``torch.compile``) for batches of exactly ``batch_size`` windows;
+            the last one is filled up with padding.
+
+    Raises:
+        ValueError: If a number is below 1.
+    """
+
+    def __init__(
+        self,
+        window: int = 64,
+        stride: int | None = None,
+        frame_step: int = 1,
+        weighting: Weighting = "uniform",
+        average: Average = "probability",
+        batch_size: int = 64,
+        compile: bool = False,
+    ) -> None:
+        stride = max(1, window // 2) if stride is None else stride
+        numbers = {"window": window, "stride": stride, "frame_step": frame_step, "batch_size": batch_size}
+        for name, value in numbers.items():
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        self.window = window
+        self.stride = stride
+        self.frame_step = frame_step
+        self.weighting: Weighting = weighting
+        self.average: Average = average
+        self.batch_size = batch_size
+        self.compile = compile
+
+    @torch.no_grad()
+    def vote(self, head: FusionHead, features: VideoFeatures, num_classes: int) -> tuple[Tensor, Tensor]:
+        """Run ``head`` over the windows of one video and vote.
+
+        Returns:
+            ``(scores, covered)``: float32 (N, C) probabilities, and bool (N,), True where a window saw the
+            frame.
+        """
+        device = features.visual.device
+        run: Callable[..., Tensor] = torch.compile(head, dynamic=False) if self.compile else head
+        scores = torch.zeros(features.num_frames, num_classes, device=device)
+        covered = torch.zeros(features.num_frames, dtype=torch.bool, device=device)
+        for phase in range(min(self.frame_step, features.num_frames)):
+            frames = torch.arange(phase, features.num_frames, self.frame_step)
+            voting = SoftVoting(
+                len(frames), num_classes, self.window, self.weighting, self.average, device=device
+            )
+            for starts, logits in self._windows(run, features, frames):
+                voting.add(logits, starts)
+            scores[phase :: self.frame_step], covered[phase :: self.frame_step] = voting.finish()
+        return scores, covered
+
+    def _windows(
+        self, head: Callable[..., Tensor], features: VideoFeatures, frames: Tensor
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        # All indices of the video go to the device at once: no window waits for a copy.
+        device = features.visual.device
+        starts = window_starts(len(frames), self.window, self.stride)
+        index = starts[:, None] + torch.arange(self.window)
+        at = frames[index.clamp_max(len(frames) - 1)]
+        # A window's clock starts where a training window's does, not with the video.
+        times = (features.time[at] - features.time[at[:, :1]] + features.lead).float()
+        whole = (starts, at, index < len(frames), times)
+        batches = (torch.split(tensor.to(device), self.batch_size) for tensor in whole)
+        for part in zip(*batches, strict=True):
+            count = len(part[0])
+            start, at, exists, time = self._fill_up(part) if self.compile else part
+            video_mask, audio_mask = features.video_mask[at] & exists, features.audio_mask[at] & exists
+            logits = head(
+                features.visual[at].masked_fill(~video_mask[..., None], 0),
+                features.audio[at].masked_fill(~audio_mask[..., None], 0),
+                video_mask,
+                audio_mask,
+                time=time,
+                frame_mask=exists,
+            )
+            yield start[:count], logits[:count]
+
+    def _fill_up(self, part: tuple[Tensor, ...]) -> list[Tensor]:
+        """Add windows of padding (first frame, which doesn't exist) up to the one size that is compiled."""
+        missing = self.batch_size - len(part[0])
+        return [torch.cat([tensor, tensor.new_zeros(missing, *tensor.shape[1:])]) for tensor in part]
