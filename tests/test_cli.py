@@ -278,7 +278,14 @@ def test_callbacks_of_the_user_do_not_remove_the_engine(corpus: Path, tmp_path: 
 def test_an_interrupt_leaves_a_checkpoint_to_resume_from(corpus: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     command = [sys.executable, "-m", "abaw", *fit_arguments(corpus, folder), "--trainer.max_epochs=1000"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    # Where the tests themselves run in the background, interrupts are ignored, and a child inherits that.
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     last = folder / "checkpoints" / "last.ckpt"
     deadline = time.monotonic() + 120
     while not last.exists() and time.monotonic() < deadline and process.poll() is None:
