@@ -109,6 +109,7 @@ class AffWild2DataModule(pl.LightningDataModule):
         self._videos: list[Video] = []
         self._recordings: list[Recording] = []
         self._class_names: tuple[str, ...] | None = None
+        self._least_samples = 0
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -152,6 +153,14 @@ class AffWild2DataModule(pl.LightningDataModule):
         if self.folds is not None:
             videos = assign_folds(videos, [len(r) for r in self._recordings], self.folds, self.fold)
         self._videos = videos
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps: how long the model's clips of sound are."""
+        return {"clip_samples": self._reader().num_samples}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Cut clips as long as in training, or longer where this corpus has a lower frame rate."""
+        self._least_samples = int(state_dict["clip_samples"])
 
     def train_dataloader(self) -> WindowLoader:
         """Windows of the training videos, at other places in every epoch."""
@@ -220,6 +229,7 @@ class AffWild2DataModule(pl.LightningDataModule):
     def _reader(self) -> WindowReader:
         span = self.window * self.frame_step - 1
         samples = clip_samples([recording.time for recording in self._recordings], span, self.audio_context)
+        samples = max(samples, self._least_samples)
         return WindowReader(samples, self.image_size, self.audio_context, self.augmentation)
 
     def _select(self, split: Split) -> list[Recording]:

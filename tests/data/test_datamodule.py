@@ -442,3 +442,12 @@ def test_command_line_reads_it_from_yaml(small_corpus: Corpus):
     assert module.augmentation == Augmentation(flip=0.25)
     assert module.window == 16
     assert module.num_classes == 8
+
+
+def test_clips_are_as_long_as_where_the_model_was_trained(small_corpus: Corpus):
+    module = ready(small_corpus)
+    (usual,) = {batch["audio"].shape[1] for batch in module.val_dataloader()}
+    assert module.state_dict() == {"clip_samples": usual}
+    for trained_with, expected in ((usual + 1000, usual + 1000), (usual - 1000, usual)):
+        module.load_state_dict({"clip_samples": trained_with})
+        assert {batch["audio"].shape[1] for batch in module.val_dataloader()} == {expected}
