@@ -7,6 +7,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from abaw.fusion.position import rotate
+
 
 class SafeCrossAttention(nn.Module):
     """Multi-head cross-attention whose context may be missing, in part or as a whole.
@@ -66,6 +68,7 @@ class SafeCrossAttention(nn.Module):
         query_mask: Tensor | None = ...,
         context_mask: Tensor | None = ...,
         need_weights: Literal[False] = ...,
+        rotation: Tensor | None = ...,
     ) -> Tensor: ...
 
     @overload
@@ -77,6 +80,7 @@ class SafeCrossAttention(nn.Module):
         context_mask: Tensor | None = ...,
         *,
         need_weights: Literal[True],
+        rotation: Tensor | None = ...,
     ) -> tuple[Tensor, Tensor]: ...
 
     def forward(
@@ -86,6 +90,7 @@ class SafeCrossAttention(nn.Module):
         query_mask: Tensor | None = None,
         context_mask: Tensor | None = None,
         need_weights: bool = False,
+        rotation: Tensor | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Attend from ``query`` to ``context``, or to ``query`` where a sample has no context.
 
@@ -96,6 +101,9 @@ class SafeCrossAttention(nn.Module):
             context_mask: bool (B, Tk), True where a token is present; ``None`` means everywhere.
             need_weights: Return the attention maps too, for plots. They are computed beside the result,
                 without dropout, and cost (B, heads, Tq, max(Tq, Tk)) of memory.
+            rotation: float (B, T, D / heads), the sinusoidal positions of T = Tq = Tk frames that query and
+                context share: queries and keys are turned by them (see
+                :func:`~abaw.fusion.position.rotate`).
 
         Returns:
             (B, Tq, D); with ``need_weights`` also float (B, heads, Tq, max(Tq, Tk)): each present query's row
@@ -116,6 +124,13 @@ class SafeCrossAttention(nn.Module):
 
         q = rearrange(self.query_proj(query), "b t (h d) -> b h t d", h=self.num_heads)
         k, v = rearrange(self.key_value_proj(source), "b t (kv h d) -> kv b h t d", kv=2, h=self.num_heads)
+        if rotation is not None:
+            if rotation.shape[-2:] != q.shape[-2:] or q.shape != k.shape:
+                raise ValueError(
+                    f"rotation must be (batch, time, {q.shape[-1]}), and query and context equally long: got "
+                    f"{tuple(rotation.shape)} for {query.shape[1]} and {context.shape[1]} tokens"
+                )
+            q, k = rotate(q, rotation[:, None]), rotate(k, rotation[:, None])
         # A row without any key is NaN after the softmax. Only samples with nothing at all have such rows: let
         # them look at their zeros, the result is set to zero below.
         attend = (source_mask | ~source_mask.any(dim=1, keepdim=True))[:, None, None, :]

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 
+import torch
 from torch import Tensor, nn
 
 from abaw.recorded import Recorded
@@ -11,8 +12,16 @@ class FusionHead(Recorded, nn.Module, ABC):
     """Fuses visual and audio features into logits; the class to subclass for a head of one's own.
 
     A subclass takes ``visual_dim``, ``audio_dim`` and ``num_classes`` first: the command line fills them in
-    from the encoders and the corpus. ``abaw`` relies on two promises: logits are finite for every mask,
-    all-absent included, and the logits of real frames don't change with the padding.
+    from the encoders and the corpus. It promises:
+
+    - logits, and the gradients of a loss on them, are finite for every mask, all-absent included;
+    - the logits of real frames depend neither on padding (its masks and times included) nor on the other
+      samples of the batch;
+    - what lies at absent places, NaN and infinity included, changes neither logits nor gradients;
+    - nothing is computed on another device or in a narrower type than that of the features;
+    - it can be exported by ``torch.export``.
+
+    :func:`abaw.testing.check_fusion_head` says in words which of these a head breaks.
     """
 
     @abstractmethod
@@ -28,8 +37,8 @@ class FusionHead(Recorded, nn.Module, ABC):
         """Score every frame.
 
         Args:
-            visual: (B, T, Dv) features, zeros where ``video_mask`` is False.
-            audio: (B, T, Da) features, zeros where ``audio_mask`` is False.
+            visual: (B, T, Dv) features; nothing to go by where ``video_mask`` is False.
+            audio: (B, T, Da) features; nothing to go by where ``audio_mask`` is False.
             video_mask: bool (B, T), True where a face is there.
             audio_mask: bool (B, T), True where there is sound.
             time: float32 (B, T), seconds on a clock of the window's own; ``None`` means frame numbers serve.
@@ -38,3 +47,21 @@ class FusionHead(Recorded, nn.Module, ABC):
         Returns:
             Logits (B, T, C).
         """
+
+
+def zero_absent(features: Tensor, mask: Tensor, frame_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Set features to zero where they are absent or padded, whatever lies there.
+
+    Before any projection: a product with zero afterwards would bring NaN back, forward or backward.
+
+    Args:
+        features: (B, T, D).
+        mask: bool (B, T), True where the modality is present.
+        frame_mask: bool (B, T), True where the frame exists; ``None`` means everywhere.
+
+    Returns:
+        Features (B, T, D), and the mask (B, T) of what is both present and real.
+    """
+    if frame_mask is not None:
+        mask = mask & frame_mask
+    return torch.where(mask[..., None], features, 0), mask

@@ -1,9 +1,10 @@
 """The simplest head: one frame's features side by side."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from abaw.fusion.base import FusionHead
+from abaw.fusion.base import FusionHead, zero_absent
+from abaw.fusion.layer import mlp
 
 
 class ConcatFusion(FusionHead):
@@ -23,13 +24,7 @@ class ConcatFusion(FusionHead):
         self, visual_dim: int, audio_dim: int, num_classes: int, hidden: int = 256, dropout: float = 0.1
     ) -> None:
         super().__init__()
-        self.classifier = nn.Sequential(
-            nn.Linear(visual_dim + audio_dim + 2, hidden),
-            nn.LayerNorm(hidden),
-            nn.GELU(),
-            nn.Dropout(dropout),
-            nn.Linear(hidden, num_classes),
-        )
+        self.classifier = mlp(visual_dim + audio_dim + 2, hidden, num_classes, dropout)
 
     def forward(
         self,
@@ -41,10 +36,8 @@ class ConcatFusion(FusionHead):
         frame_mask: Tensor | None = None,
     ) -> Tensor:
         """Score every frame; see :meth:`FusionHead.forward`. ``time`` is not used."""
-        if frame_mask is not None:
-            video_mask, audio_mask = video_mask & frame_mask, audio_mask & frame_mask
-        present = torch.stack([video_mask, audio_mask], dim=-1)
-        visual = torch.where(video_mask[..., None], visual, 0)
-        audio = torch.where(audio_mask[..., None], audio, 0)
-        logits: Tensor = self.classifier(torch.cat([visual, audio, present.to(visual.dtype)], dim=-1))
+        visual, video_mask = zero_absent(visual, video_mask, frame_mask)
+        audio, audio_mask = zero_absent(audio, audio_mask, frame_mask)
+        present = torch.stack([video_mask, audio_mask], dim=-1).to(visual.dtype)
+        logits: Tensor = self.classifier(torch.cat([visual, audio, present], dim=-1))
         return logits

@@ -1,11 +1,15 @@
 """The head of the method: a temporal transformer per modality, fused by safe cross-attention."""
 
+from typing import Literal, get_args
+
 import torch
 from torch import Tensor, nn
 
-from abaw.fusion.base import FusionHead
+from abaw.fusion.base import FusionHead, zero_absent
 from abaw.fusion.layer import SafeTransformerLayer
 from abaw.fusion.position import sinusoidal_position, time_in_window
+
+Position = Literal["sinusoidal", "rotary"]
 
 
 class DualBranchTransformer(FusionHead):
@@ -13,14 +17,28 @@ class DualBranchTransformer(FusionHead):
 
     ::
 
-        visual -> project + position -> layers -> cross-attention to audio  \
-                                                                             gate -> fused layers -> logits
-        audio  -> project + position -> layers -> cross-attention to visual /
+        visual (B, T, Dv)                     audio (B, T, Da)
+                |                                     |
+             project <-- position, from time --> project
+                |                                     |
+         temporal layers                       temporal layers        num_layers, over what is present
+                |-----------------.  .----------------|
+                |                  \/                 |
+                |                  /\                 |
+                |<----------------'  '--------------->|
+       safe cross-attention                  safe cross-attention     without the other: self-attention
+                |                                     |
+                '-----------> presence gate <---------'               with neither: a learned token
+                                    |
+                              fused layers                            fused_layers, over real frames
+                                    |
+                            logits (B, T, C)
 
-    Each branch attends over the frames where its modality is present. The gate mixes, frame by frame, the
-    streams that are present there; a real frame where neither is present gets a learned token, and the fused
-    layers fill it in from its neighbours. After arXiv 2603.08034, which publishes neither the equations of
-    its fusion nor the gate: sizes, gate and token are this library's own.
+    All layers are pre-norm. Each branch attends over the frames where its modality is present. The gate
+    mixes, frame by frame, the streams that are present there; a real frame where neither is present gets a
+    learned token, and the fused layers fill it in from its neighbours. After arXiv 2603.08034, which
+    publishes neither the equations of its fusion nor the gate: sizes, gate, token and positions are this
+    library's own.
 
     Args:
         visual_dim: Dv, the size of visual features.
@@ -31,9 +49,12 @@ class DualBranchTransformer(FusionHead):
         num_layers: Temporal layers of each branch.
         fused_layers: Temporal layers after the gate.
         dropout: Dropout in every layer.
+        position: ``"sinusoidal"`` adds the position to every token; ``"rotary"`` turns queries and keys by
+            it, so that attention knows distances in time alone. Either is taken from the frames' timestamps.
 
     Raises:
-        ValueError: If ``dim`` is odd or ``num_heads`` does not divide it.
+        ValueError: If ``num_heads`` does not divide ``dim``, ``dim`` is odd (for rotary positions, ``dim /
+            num_heads``), or ``position`` is neither of the two.
     """
 
     def __init__(
@@ -46,11 +67,11 @@ class DualBranchTransformer(FusionHead):
         num_layers: int = 1,
         fused_layers: int = 1,
         dropout: float = 0.1,
+        position: Position = "sinusoidal",
     ) -> None:
         super().__init__()
-        if dim % 2:
-            raise ValueError(f"dim must be even, for half sines and half cosines of the position; got {dim}")
-        self.dim = dim
+        if position not in get_args(Position):
+            raise ValueError(f"position must be one of {', '.join(get_args(Position))}; got {position!r}")
         self.visual_branch = _Branch(visual_dim, dim, num_heads, num_layers, dropout)
         self.audio_branch = _Branch(audio_dim, dim, num_heads, num_layers, dropout)
         self.visual_cross = SafeTransformerLayer(dim, num_heads, dropout)
@@ -59,6 +80,11 @@ class DualBranchTransformer(FusionHead):
         self.nothing_token = nn.Parameter(0.02 * torch.randn(dim))
         self.fused = nn.ModuleList(SafeTransformerLayer(dim, num_heads, dropout) for _ in range(fused_layers))
         self.classifier = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, num_classes))
+        self.position = position
+        self.position_dim = dim // num_heads if position == "rotary" else dim
+        if self.position_dim % 2:
+            size = "dim / num_heads" if position == "rotary" else "dim"
+            raise ValueError(f"{size} must be even, for half sines and half cosines; got {self.position_dim}")
 
     def forward(
         self,
@@ -75,22 +101,24 @@ class DualBranchTransformer(FusionHead):
         """
         if frame_mask is None:
             frame_mask = torch.ones_like(video_mask)
-        video_mask, audio_mask = video_mask & frame_mask, audio_mask & frame_mask
-        position = sinusoidal_position(time_in_window(time, frame_mask), self.dim)
+        visual, video_mask = zero_absent(visual, video_mask, frame_mask)
+        audio, audio_mask = zero_absent(audio, audio_mask, frame_mask)
+        position = sinusoidal_position(time_in_window(time, frame_mask), self.position_dim)
+        added, rotation = (None, position) if self.position == "rotary" else (position, None)
 
-        seen = self.visual_branch(visual, video_mask, position)
-        heard = self.audio_branch(audio, audio_mask, position)
+        seen = self.visual_branch(visual, video_mask, added, rotation)
+        heard = self.audio_branch(audio, audio_mask, added, rotation)
         seen, heard = (
-            self.visual_cross(seen, video_mask, heard, audio_mask),
-            self.audio_cross(heard, audio_mask, seen, video_mask),
+            self.visual_cross(seen, video_mask, heard, audio_mask, rotation),
+            self.audio_cross(heard, audio_mask, seen, video_mask, rotation),
         )
         fused = self.gate(torch.stack([seen, heard], dim=2), torch.stack([video_mask, audio_mask], dim=2))
 
         # The position again: the learned token has none.
-        nothing = self.nothing_token.to(fused.dtype) + position.to(fused.dtype)
+        nothing = _add(self.nothing_token.to(fused.dtype), added)
         fused = torch.where((video_mask | audio_mask)[..., None], fused, nothing)
         for layer in self.fused:
-            fused = layer(fused, frame_mask)
+            fused = layer(fused, frame_mask, rotation=rotation)
         logits: Tensor = self.classifier(fused)
         return logits
 
@@ -136,10 +164,15 @@ class _Branch(nn.Module):
         self.layers = nn.ModuleList(SafeTransformerLayer(dim, num_heads, dropout) for _ in range(num_layers))
         self.norm = nn.LayerNorm(dim)
 
-    def forward(self, features: Tensor, mask: Tensor, position: Tensor) -> Tensor:
-        x = self.project(torch.where(mask[..., None], features, 0))
-        x = x + position.to(x.dtype)
+    def forward(
+        self, features: Tensor, mask: Tensor, added: Tensor | None, rotation: Tensor | None
+    ) -> Tensor:
+        x = _add(self.project(features), added)
         for layer in self.layers:
-            x = layer(x, mask)
+            x = layer(x, mask, rotation=rotation)
         normed: Tensor = self.norm(x)
         return normed
+
+
+def _add(tokens: Tensor, position: Tensor | None) -> Tensor:
+    return tokens if position is None else tokens + position.to(tokens.dtype)

@@ -1,4 +1,4 @@
-"""The transformer layer that stays finite when nothing is present."""
+"""What heads are made of: a transformer layer that stays finite when nothing is present, and a classifier."""
 
 from torch import Tensor, nn
 
@@ -33,7 +33,12 @@ class SafeTransformerLayer(nn.Module):
         )
 
     def forward(
-        self, x: Tensor, mask: Tensor, context: Tensor | None = None, context_mask: Tensor | None = None
+        self,
+        x: Tensor,
+        mask: Tensor,
+        context: Tensor | None = None,
+        context_mask: Tensor | None = None,
+        rotation: Tensor | None = None,
     ) -> Tensor:
         """Update ``x`` from itself, or from ``context`` where one is given.
 
@@ -42,6 +47,7 @@ class SafeTransformerLayer(nn.Module):
             mask: bool (B, T), True where a token is present.
             context: (B, Tk, D), normalised already; ``None`` means ``x`` itself.
             context_mask: bool (B, Tk), True where a token of ``context`` is present.
+            rotation: float (B, T, D / heads), positions by which queries and keys are turned; then Tk = T.
 
         Returns:
             (B, T, D); what stands at absent places depends on nothing but ``x`` there.
@@ -49,6 +55,17 @@ class SafeTransformerLayer(nn.Module):
         query = self.norm(x)
         if context is None:
             context, context_mask = query, mask
-        x = x + self.attention_dropout(self.attention(query, context, mask, context_mask))
+        x = x + self.attention_dropout(self.attention(query, context, mask, context_mask, rotation=rotation))
         result: Tensor = x + self.feed_forward(x)
         return result
+
+
+def mlp(in_features: int, hidden: int, out_features: int, dropout: float) -> nn.Sequential:
+    """A network with one hidden, normalised layer."""
+    return nn.Sequential(
+        nn.Linear(in_features, hidden),
+        nn.LayerNorm(hidden),
+        nn.GELU(),
+        nn.Dropout(dropout),
+        nn.Linear(hidden, out_features),
+    )

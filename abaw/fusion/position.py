@@ -34,6 +34,24 @@ def sinusoidal_position(time: Tensor, dim: int) -> Tensor:
     return torch.cat([angle.sin(), angle.cos()], dim=-1)
 
 
+def rotate(tokens: Tensor, position: Tensor) -> Tensor:
+    """Rotary position (Su et al. 2021, section 3.2.2): turn pairs of values by the angles of their position.
+
+    The dot product of two turned tokens depends on the distance of their positions alone. Pairs are (i, i +
+    D / 2) instead of the paper's (2 i, 2 i + 1): the same up to the order of a projection's rows.
+
+    Args:
+        tokens: (…, T, D), queries or keys of one head.
+        position: (…, T, D), from :func:`sinusoidal_position`.
+
+    Returns:
+        (…, T, D) in the dtype of ``tokens``.
+    """
+    sin, cos = position.to(tokens.dtype).chunk(2, dim=-1)
+    first, second = tokens.chunk(2, dim=-1)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+
+
 def time_in_window(time: Tensor | None, frame_mask: Tensor) -> Tensor:
     """Seconds from the window's first real frame to each frame, 0 at padding.
 
