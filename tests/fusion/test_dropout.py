@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
 
 from abaw.fusion import ModalityDropout
@@ -89,8 +89,114 @@ def test_compiles_and_never_waits_for_the_device() -> None:
     torch.compiler.reset()
     compiled = torch.compile(ModalityDropout(1.0), fullgraph=True, backend="eager")
     assert not compiled(ones(4, 3), ones(4, 3))[0].any()
+    ramped = ModalityDropout(1.0, span=(1.0, 1.0), ramp_steps=1)
+    compiled = torch.compile(ramped, fullgraph=True, backend="eager")
+    assert compiled(ones(4, 3), ones(4, 3))[0].all()
+    assert not compiled(ones(4, 3), ones(4, 3))[0].any()
     with FakeTensorMode():
-        ModalityDropout(0.5, 0.5)(ones(4, 3), ones(4, 3))
+        ModalityDropout(0.5, 0.5, (0.1, 0.5), ramp_steps=9)(ones(4, 3), ones(4, 3))
+
+
+def stretches(mask: Tensor) -> list[tuple[int, int]]:
+    """First frame and number of the frames that are missing in each row, checked to be consecutive."""
+    found = []
+    for row in mask.tolist():
+        missing = [t for t, there in enumerate(row) if not there]
+        assert missing == list(range(missing[0], missing[-1] + 1)) if missing else True
+        found.append((missing[0] if missing else 0, len(missing)))
+    return found
+
+
+def test_spans_have_exact_probabilities_lengths_and_places() -> None:
+    torch.manual_seed(0)
+    video, audio = ModalityDropout(0.6, 0.5, span=(0.4, 0.4))(ones(DRAWS, 5), ones(DRAWS, 5))
+    assert_probable(~video.all(dim=1), 0.6 * (1 - 0.5 / 2))
+    assert_probable(~audio.all(dim=1), 0.5 * (1 - 0.6 / 2))
+    assert (video.all(dim=1) | audio.all(dim=1)).all()
+    places = [place for place in stretches(video) if place[1]]
+    assert {length for _, length in places} == {2}
+    starts = torch.tensor([start for start, _ in places])
+    for start in range(4):
+        assert_probable(starts == start, 1 / 4)
+
+
+def test_spans_lengths_are_drawn_from_their_range() -> None:
+    torch.manual_seed(0)
+    video, _ = ModalityDropout(1.0, span=(0.25, 1.0))(ones(DRAWS, 100), ones(DRAWS, 100))
+    lengths = torch.tensor([length for _, length in stretches(video)])
+    assert lengths.min() == 25
+    assert lengths.max() == 100
+    for bound in (40, 70, 90):
+        assert_probable(lengths <= bound, (bound + 0.5 - 25) / 75)
+
+
+def test_spans_are_at_least_a_frame_and_keep_off_padding() -> None:
+    torch.manual_seed(0)
+    here = ones(2000, 9)
+    here[:, 6:] = False
+    video, audio = ModalityDropout(1.0, span=(0.001, 0.001))(here, here)
+    assert ((here & ~video).sum(dim=1) == 1).all()
+    assert {start for start, _ in stretches(video[:, :6])} == set(range(6))
+    assert torch.equal(audio, here)
+    # A frame without a face, but with sound, is a frame of the window: the span may fall on it.
+    rare = here.clone()
+    rare[:, 1:] = False
+    video, _ = ModalityDropout(1.0, span=(0.5, 0.5))(rare, here)
+    assert_probable(~video[:, 0], 1 / 4)
+
+
+def test_spans_leave_the_lonely_alone() -> None:
+    video, audio = ones(50, 4), torch.zeros(50, 4, dtype=torch.bool)
+    for span in ((0.5, 0.5), (1.0, 1.0)):
+        kept_video, kept_audio = ModalityDropout(1.0, 1.0, span=span)(video, audio)
+        assert kept_video.all()
+        assert not kept_audio.any()
+        nothing = ModalityDropout(1.0, 1.0, span=span)(audio, audio)
+        assert not torch.stack(nothing).any()
+
+
+def test_ramp_rises_with_the_training_steps_alone() -> None:
+    torch.manual_seed(0)
+    dropout = ModalityDropout(0.8, 0.4, ramp_steps=4)
+    for step in range(7):
+        dropout.eval()(ones(1, 1), ones(1, 1))
+        video, audio = dropout.train()(ones(DRAWS, 1), ones(DRAWS, 1))
+        rise = min(1.0, step / 4)
+        assert_probable(~video[:, 0], 0.8 * rise * (1 - 0.4 * rise / 2))
+        assert_probable(~audio[:, 0], 0.4 * rise * (1 - 0.8 * rise / 2))
+
+
+def test_a_ramp_goes_on_where_its_checkpoint_stood() -> None:
+    dropout = ModalityDropout(0.9, 0.9, span=(0.1, 0.9), ramp_steps=6)
+    for _ in range(3):
+        dropout(ones(8, 10), ones(8, 10))
+    state, generator = {k: v.clone() for k, v in dropout.state_dict().items()}, torch.get_rng_state()
+    expected = [torch.stack(dropout(ones(8, 10), ones(8, 10))) for _ in range(4)]
+    resumed = ModalityDropout(0.9, 0.9, span=(0.1, 0.9), ramp_steps=6)
+    resumed.load_state_dict(state)
+    torch.set_rng_state(generator)
+    again = [torch.stack(resumed(ones(8, 10), ones(8, 10))) for _ in range(4)]
+    assert torch.equal(torch.stack(expected), torch.stack(again))
+
+
+def test_weights_load_with_a_ramp_and_without() -> None:
+    plain, ramped = nn.Sequential(ModalityDropout()), nn.Sequential(ModalityDropout(ramp_steps=5))
+    ramped[0](ones(1, 1), ones(1, 1))
+    assert not plain.state_dict()
+    plain.load_state_dict(ramped.state_dict())
+    ramped.load_state_dict(plain.state_dict())
+    assert ramped[0].step == 1
+
+
+@pytest.mark.parametrize("span", [(0.0, 0.5), (0.6, 0.5), (0.5, 1.1), (math.nan, 0.5)])
+def test_refuses_what_is_no_span(span: tuple[float, float]) -> None:
+    with pytest.raises(ValueError, match="span holds two shares of the window"):
+        ModalityDropout(span=span)
+
+
+def test_refuses_a_negative_ramp() -> None:
+    with pytest.raises(ValueError, match="ramp_steps must be 0 or more"):
+        ModalityDropout(ramp_steps=-1)
 
 
 @pytest.mark.parametrize("p", [-0.1, 1.1, math.nan])
@@ -104,4 +210,6 @@ def test_refuses_what_is_no_probability(p: float) -> None:
 def test_says_what_it_is() -> None:
     dropout = ModalityDropout(p_audio=0.2)
     assert repr(dropout) == "ModalityDropout(p_visual=0.1, p_audio=0.2)"
+    both = ModalityDropout(span=(0.1, 0.5), ramp_steps=9)
+    assert repr(both) == "ModalityDropout(p_visual=0.1, p_audio=0.0, span=(0.1, 0.5), ramp_steps=9)"
     assert dropout.describe()["init_args"] == {"p_audio": 0.2}
