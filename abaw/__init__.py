@@ -11,10 +11,11 @@ from abaw.version import __version__
 
 if TYPE_CHECKING:
     from abaw.module import ExpressionModule
+    from abaw.predict import predict_video
 
-__all__ = ["EXPRESSIONS", "IGNORE_INDEX", "ExpressionModule", "__version__"]
+__all__ = ["EXPRESSIONS", "IGNORE_INDEX", "ExpressionModule", "__version__", "predict_video"]
 
-_LAZY = {"ExpressionModule": "abaw.module"}
+_LAZY = {"ExpressionModule": "abaw.module", "predict_video": "abaw.predict"}
 
 
 def __getattr__(name: str) -> Any:
