@@ -1,32 +1,27 @@
 """Aff-Wild2 for Lightning."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar
 
-import cv2
-import lightning.pytorch as pl
 import numpy as np
-import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from numpy.typing import NDArray
-from torch import Tensor
 
 from abaw.data.annotations import read_class_names
 from abaw.data.audio import SoundTrack
 from abaw.data.augment import Augmentation
-from abaw.data.datasets import ChunkDataset, Loader, WindowDataset, WindowLoader
-from abaw.data.folds import assign_folds
-from abaw.data.layout import RAW_FOLDERS, Split, Video, annotation_files, find_template, scan
+from abaw.data.base import WindowDataModule, check_at_least
+from abaw.data.datasets import Loader
+from abaw.data.layout import RAW_FOLDERS, Split, Video, annotation_files, scan
 from abaw.data.recordings import load_recordings, read_targets
-from abaw.data.samplers import VideoShardSampler, WindowSampler
 from abaw.data.sound_cache import open_sounds
-from abaw.data.windows import Recording, WindowReader, clip_samples, collate
+from abaw.data.windows import Recording, WindowReader, clip_samples
 from abaw.errors import InputError
 
 
-class AffWild2DataModule(pl.LightningDataModule):
+class AffWild2DataModule(WindowDataModule[Recording]):
     """Windows of Aff-Wild2 for training, whole videos in chunks for evaluation.
 
     Works without a Trainer too: ``setup()``, then iterate over ``train_dataloader()``. Batches are described
@@ -55,6 +50,12 @@ class AffWild2DataModule(pl.LightningDataModule):
         InputError: An argument is out of range, or (by the methods) something is wrong with the corpus.
     """
 
+    _HINTS: ClassVar[dict[Split, str]] = {
+        "train": "put label files into Train_Set/",
+        "validation": "put label files into Validation_Set/, or set folds",
+        "test": "it needs the list …test_set_release.txt or a template",
+    }
+
     def __init__(
         self,
         root: str | Path,
@@ -74,42 +75,35 @@ class AffWild2DataModule(pl.LightningDataModule):
         allow_missing_audio: bool = False,
         seed: int = 0,
     ) -> None:
-        super().__init__()
-        _check_at_least(1, window=window, batch_size=batch_size, frame_step=frame_step, image_size=image_size)
-        _check_at_least(1, stride=1 if stride is None else stride)
-        _check_at_least(0, num_workers=num_workers, audio_context=audio_context, seed=seed, fold=fold)
-        _check_at_least(2, folds=2 if folds is None else folds)
-        if folds is None and fold > 0:
-            raise InputError(f"fold is {fold}, but folds is not set; set folds to their number.")
-        if folds is not None and fold >= folds:
-            raise InputError(f"fold must be in 0…{folds - 1}, not {fold}.")
-
+        super().__init__(
+            root,
+            window=window,
+            stride=stride,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            frame_step=frame_step,
+            balanced=balanced,
+            folds=folds,
+            fold=fold,
+            template=template,
+            seed=seed,
+        )
+        check_at_least(1, image_size=image_size)
+        check_at_least(0, audio_context=audio_context)
         # A checkpoint holds plain types alone.
         root = str(root)
         template = template if template is None else str(template)
         cache_dir = cache_dir if cache_dir is None else str(cache_dir)
         self.save_hyperparameters(ignore=["augmentation"], logger=False)
 
-        self.root = Path(root)
-        self.window = window
-        self.stride = stride
-        self.batch_size = batch_size
-        self.num_workers = num_workers
-        self.frame_step = frame_step
         self.image_size = image_size
         self.audio_context = audio_context
-        self.balanced = balanced
         self.augmentation = augmentation
-        self.folds = folds
-        self.fold = fold
-        self.template = None if template is None else Path(template)
         self.cache_dir = self.root / ".abaw_cache" if cache_dir is None else Path(cache_dir)
         self.allow_missing_audio = allow_missing_audio
-        self.seed = seed
-        self._videos: list[Video] = []
-        self._recordings: list[Recording] = []
         self._class_names: tuple[str, ...] | None = None
         self._least_samples = 0
+        self._left_out: Collection[str] | None = None
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -119,22 +113,6 @@ class AffWild2DataModule(pl.LightningDataModule):
             headers = [*files["train"], *files["validation"], self.template_path]
             self._class_names = read_class_names(next(path for path in headers if path is not None))
         return self._class_names
-
-    @property
-    def num_classes(self) -> int:
-        """C, the number of classes."""
-        return len(self.class_names)
-
-    @property
-    def class_counts(self) -> Tensor:
-        """int64 (C,): the training frames of each class; needs ``setup``."""
-        labels = np.concatenate([recording.target for recording in self._select("train")])
-        return torch.from_numpy(np.bincount(labels[labels >= 0], minlength=self.num_classes))
-
-    @property
-    def template_path(self) -> Path | None:
-        """The submission template, as given or as found in ``root``; None if there isn't one."""
-        return self.template or find_template(self.root)
 
     def prepare_data(self) -> None:
         """Decode the sound of the raw videos into the cache, once everything else has been found right."""
@@ -149,10 +127,7 @@ class AffWild2DataModule(pl.LightningDataModule):
         sounds = self._open_sounds(videos)
         recordings = load_recordings(videos, targets, sounds)
         self._check_sound([r for r in recordings if r.video_id in targets], "annotated")
-        self._recordings = recordings
-        if self.folds is not None:
-            videos = assign_folds(videos, [len(r) for r in self._recordings], self.folds, self.fold)
-        self._videos = videos
+        self._set_videos(videos, recordings)
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps: how long the model's clips of sound are."""
@@ -162,36 +137,38 @@ class AffWild2DataModule(pl.LightningDataModule):
         """Cut clips as long as in training, or longer where this corpus has a lower frame rate."""
         self._least_samples = int(state_dict["clip_samples"])
 
-    def train_dataloader(self) -> WindowLoader:
-        """Windows of the training videos, at other places in every epoch."""
-        dataset = WindowDataset(
-            self._select_annotated("train"),
-            self._reader(),
-            self.window,
-            frame_step=self.frame_step,
-            stride=self.stride,
-            balanced=self.balanced,
-            seed=self.seed,
-        )
-        return WindowLoader(
-            dataset,
-            sampler=WindowSampler(dataset, seed=self.seed),
-            batch_size=self.batch_size,
-            collate_fn=collate,
-            persistent_workers=self.num_workers > 0,
-            **self._loading(),
-        )
+    @property
+    def videos(self) -> list[Video]:
+        """All videos with their official splits, in the corpus's order; needs ``setup``."""
+        return self._videos
 
-    def val_dataloader(self) -> Loader:
-        """The validation videos, whole, in chunks."""
-        return self._chunk_loader(self._select_annotated("validation"))
+    @property
+    def reading(self) -> dict[str, float]:
+        """What the features of a video depend on, beside the encoders; needs ``setup``."""
+        reader = self._reader()
+        return {
+            "window": self.window,
+            "frame_step": self.frame_step,
+            "image_size": self.image_size,
+            "audio_context": self.audio_context,
+            "num_samples": reader.num_samples,
+        }
 
-    def test_dataloader(self) -> Loader:
-        """The validation videos: the test set's labels are not public."""
-        return self.val_dataloader()
+    def predict_all(self, but: Collection[str] = ()) -> None:
+        """Let ``predict_dataloader`` serve the videos of all splits from now on, without some."""
+        self._left_out = but
 
     def predict_dataloader(self) -> Loader:
         """The videos of the test list or the template, whole, in chunks."""
+        if self._left_out is None:
+            recordings = self._select("test")
+        else:
+            recordings = [r for r in self._recordings if r.video_id not in self._left_out]
+        if any(video.split == "test" for video in self._videos):
+            self._check_test()
+        return self._chunk_loader(recordings)
+
+    def _check_test(self) -> None:
         recordings = self._select("test")
         videos = [video for video in self._videos if video.split == "test"]
         self._require_raw(videos)
@@ -206,58 +183,12 @@ class AffWild2DataModule(pl.LightningDataModule):
                 f"(first: {_first(absent)}); their predictions rest on nothing.",
                 category=UserWarning,
             )
-        return self._chunk_loader(recordings)
-
-    def _chunk_loader(self, recordings: Sequence[Recording]) -> Loader:
-        dataset = ChunkDataset(
-            recordings,
-            self._reader(),
-            chunk=self.window * self.frame_step,
-            batch_size=self.batch_size,
-        )
-        return Loader(dataset, sampler=VideoShardSampler(dataset), batch_size=None, **self._loading())
-
-    def _loading(self) -> dict[str, Any]:
-        return {
-            "num_workers": self.num_workers,
-            "pin_memory": torch.cuda.is_available(),
-            "worker_init_fn": _start_worker,
-            # Its own, so that what a model draws doesn't depend on when loaders are started.
-            "generator": torch.Generator(),
-        }
 
     def _reader(self) -> WindowReader:
         span = self.window * self.frame_step - 1
         samples = clip_samples([recording.time for recording in self._recordings], span, self.audio_context)
         samples = max(samples, self._least_samples)
         return WindowReader(samples, self.image_size, self.audio_context, self.augmentation)
-
-    def _select(self, split: Split) -> list[Recording]:
-        if not self._recordings:
-            raise RuntimeError("call setup() first")
-        chosen = [
-            recording
-            for video, recording in zip(self._videos, self._recordings, strict=True)
-            if video.split == split
-        ]
-        if not chosen:
-            hint = {
-                "train": "put label files into Train_Set/",
-                "validation": "put label files into Validation_Set/, or set folds",
-                "test": "it needs the list …test_set_release.txt or a template",
-            }
-            raise InputError(f"{self.root}: holds no {split} video; {hint[split]}.")
-        return chosen
-
-    def _select_annotated(self, split: Literal["train", "validation"]) -> list[Recording]:
-        recordings = self._select(split)
-        if not any((recording.target >= 0).any() for recording in recordings):
-            kind = {"train": "training", "validation": "validation"}[split]
-            raise InputError(
-                f"{self.root}: no annotated frame in the {kind} videos (first: {recordings[0].video_id}); "
-                "all labels are -1, get the annotations again."
-            )
-        return recordings
 
     def _read_labels(self) -> tuple[list[Video], dict[str, NDArray[np.int64]]]:
         videos = scan(self.root, self.template)
@@ -294,16 +225,5 @@ class AffWild2DataModule(pl.LightningDataModule):
                 )
 
 
-def _check_at_least(least: int, **arguments: float) -> None:
-    for name, value in arguments.items():
-        if value < least:
-            raise InputError(f"{name} must be at least {least}, not {value}.")
-
-
 def _first(names: Sequence[str]) -> str:
     return ", ".join(names[:3])
-
-
-def _start_worker(worker: int) -> None:
-    # Each worker is one of many: OpenCV's own threads would fight over the cores, and don't survive a fork.
-    cv2.setNumThreads(0)

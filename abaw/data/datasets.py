@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,50 @@ from torch.utils.data import DataLoader, Dataset
 
 from abaw.data.batch import Batch
 from abaw.data.samplers import WindowSampler
-from abaw.data.windows import Recording, Sample, WindowReader, collate
+from abaw.data.windows import Sample, collate
+
+
+class AnyRecording(Protocol):
+    """What windows are cut from: one video of N = ``len(recording)`` frames, in whatever form."""
+
+    @property
+    def video_id(self) -> str:
+        """The video's name."""
+
+    @property
+    def target(self) -> NDArray[np.int64]:
+        """int64 (N,), class index, ``IGNORE_INDEX`` where not annotated."""
+
+    @property
+    def num_broken(self) -> int:
+        """How many of its crops turned out to be unreadable."""
+
+    def __len__(self) -> int: ...
+
+
+RecordingT = TypeVar("RecordingT", bound=AnyRecording)
+_RecordingT = TypeVar("_RecordingT", bound=AnyRecording, contravariant=True)
+
+
+class Reader(Protocol[_RecordingT]):
+    """Cuts windows out of recordings of one form."""
+
+    def read(
+        self, recording: _RecordingT, frames: NDArray[np.int64], rng: np.random.Generator | None = None
+    ) -> Sample:
+        """Read a window of evenly spaced frames.
+
+        Args:
+            recording: The video.
+            frames: int64 (T,), ascending frame numbers, then -1 where padded; the first is a frame.
+            rng: Where random changes come from; None for none.
+
+        Returns:
+            What `Batch` holds, without the leading B.
+        """
+
+    def padding(self, num_frames: int) -> Sample:
+        """A window of T = ``num_frames`` that holds no frame at all."""
 
 
 class Loader(DataLoader[Any]):
@@ -27,7 +70,7 @@ class Loader(DataLoader[Any]):
         finally:
             dataset = self.dataset
             assert isinstance(dataset, (WindowDataset, ChunkDataset))
-            broken = {r.video_id: n for r in dataset.recordings if (n := int(r.broken.sum()))}
+            broken = {r.video_id: n for r in dataset.recordings if (n := r.num_broken)}
             if (total := sum(broken.values())) > dataset.num_told:
                 dataset.num_told = total
                 warnings.warn(
@@ -74,7 +117,7 @@ class WindowLoader(Loader):
             yield batch
 
 
-class WindowDataset(Dataset[Sample]):
+class WindowDataset(Dataset[Sample], Generic[RecordingT]):
     """Training windows at random places; each is a function of (seed, epoch, index) alone.
 
     An epoch has ``ceil(N / stride)`` windows of each video. A start is drawn uniformly from all at which the
@@ -92,8 +135,8 @@ class WindowDataset(Dataset[Sample]):
 
     def __init__(
         self,
-        recordings: Sequence[Recording],
-        reader: WindowReader,
+        recordings: Sequence[RecordingT],
+        reader: Reader[RecordingT],
         window: int,
         frame_step: int = 1,
         stride: int | None = None,
@@ -126,14 +169,14 @@ class WindowDataset(Dataset[Sample]):
         frames = start + self.frame_step * np.arange(self.window)
         return self.reader.read(recording, np.where(frames < len(recording), frames, -1), rng)
 
-    def _last_start(self, recording: Recording) -> int:
+    def _last_start(self, recording: RecordingT) -> int:
         fits = len(recording) - 1 - (self.window - 1) * self.frame_step
         # Each of the frame_step interleaved sequences must be reached, if need be by a padded window.
         return max(fits, min(self.frame_step, len(recording)) - 1)
 
     def _draw_balanced(
         self, frames_of_class: list[NDArray[np.int64]], rng: np.random.Generator
-    ) -> tuple[Recording, int]:
+    ) -> tuple[RecordingT, int]:
         frames = frames_of_class[rng.integers(len(frames_of_class))]
         owner, frame = frames[rng.integers(len(frames))]
         recording = self.recordings[owner]
@@ -152,7 +195,7 @@ class WindowDataset(Dataset[Sample]):
         return [places[target == label] for label in np.unique(target[target >= 0])]
 
 
-class ChunkDataset(Dataset[Batch]):
+class ChunkDataset(Dataset[Batch], Generic[RecordingT]):
     """Whole videos in order: batches of consecutive, non-overlapping chunks of one video.
 
     Item i is a collated `Batch` of up to ``batch_size`` chunks of ``chunk`` consecutive frames; only a
@@ -168,7 +211,7 @@ class ChunkDataset(Dataset[Batch]):
     """
 
     def __init__(
-        self, recordings: Sequence[Recording], reader: WindowReader, chunk: int, batch_size: int
+        self, recordings: Sequence[RecordingT], reader: Reader[RecordingT], chunk: int, batch_size: int
     ) -> None:
         self.recordings = list(recordings)
         self.reader = reader

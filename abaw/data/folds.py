@@ -28,7 +28,7 @@ def assign_folds(videos: Sequence[Video], sizes: Sequence[int], folds: int, fold
     """
     frames: dict[str, int] = {}
     for video, size in sorted(zip(videos, sizes, strict=True), key=lambda pair: pair[0].raw_id):
-        if video.annotation is not None:
+        if video.split != "test":
             frames[video.raw_id] = frames.get(video.raw_id, 0) + size
     if folds > len(frames):
         raise InputError(f"folds must be at most {len(frames)}, the number of raw videos, not {folds}.")
@@ -36,7 +36,7 @@ def assign_folds(videos: Sequence[Video], sizes: Sequence[int], folds: int, fold
     chosen = {raw_ids[index] for index in partition(list(frames.values()), folds)[fold]}
     return [
         video
-        if video.annotation is None
+        if video.split == "test"
         else replace(video, split="validation" if video.raw_id in chosen else "train")
         for video in videos
     ]

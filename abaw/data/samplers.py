@@ -32,7 +32,7 @@ class WindowSampler(DistributedSampler[Any]):
     """
 
     def __init__(
-        self, dataset: WindowDataset, seed: int = 0, num_replicas: int | None = None, rank: int | None = None
+        self, dataset: WindowDataset[Any], seed: int = 0, num_replicas: int | None = None, rank: int | None = None
     ) -> None:
         super().__init__(dataset, *_replicas(num_replicas, rank), shuffle=True, seed=seed)
         self._skipped = 0
@@ -56,7 +56,7 @@ class VideoShardSampler(DistributedSampler[Any]):
     """
 
     def __init__(
-        self, dataset: ChunkDataset, num_replicas: int | None = None, rank: int | None = None
+        self, dataset: ChunkDataset[Any], num_replicas: int | None = None, rank: int | None = None
     ) -> None:
         super().__init__(dataset, *_replicas(num_replicas, rank), shuffle=False)
         videos = partition(dataset.num_frames, self.num_replicas)[self.rank]

@@ -48,6 +48,11 @@ class Recording:
     def __len__(self) -> int:
         return len(self.target)
 
+    @property
+    def num_broken(self) -> int:
+        """How many crops turned out to be unreadable."""
+        return int(self.broken.sum())
+
 
 @dataclass(frozen=True)
 class WindowReader:

@@ -1,0 +1,203 @@
+"""What the data modules share: training windows, whole videos in chunks, and how they are loaded."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Literal
+
+import cv2
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from torch import Tensor
+
+from abaw.data.datasets import ChunkDataset, Loader, Reader, RecordingT, WindowDataset, WindowLoader
+from abaw.data.folds import assign_folds
+from abaw.data.layout import Split, Video, find_template
+from abaw.data.samplers import VideoShardSampler, WindowSampler
+from abaw.data.windows import collate
+from abaw.errors import InputError
+
+
+class WindowDataModule(pl.LightningDataModule, ABC, Generic[RecordingT]):
+    """Windows for training, whole videos in chunks for evaluation, whatever the videos are read from.
+
+    A subclass hands its videos to `_set_videos` in ``setup``, and says by `_reader` how windows are cut out
+    of them. One seed draws the same windows from the same videos in any form. Works without a Trainer too:
+    ``setup()``, then iterate over ``train_dataloader()``.
+
+    Args:
+        root: The folder that holds the videos.
+        window: T, frames of a training window. A chunk has ``window * frame_step`` frames.
+        stride: Frames of a video for each training window of an epoch; ``window * frame_step`` if not said.
+        batch_size: Windows, or chunks, in a batch.
+        num_workers: Processes that read batches, for each loader; 0 reads in this one.
+        frame_step: Frames from one frame of a training window to the next.
+        balanced: Whether training windows are drawn by class, see `abaw.data.datasets.WindowDataset`.
+        folds: Regroup the annotated videos into this many folds, instead of the official split.
+        fold: The one that is validated on, from 0.
+        template: The submission template, if it isn't in ``root``.
+        seed: Of windows and order.
+
+    Raises:
+        InputError: An argument is out of range.
+    """
+
+    _HINTS: ClassVar[dict[Split, str]]
+    """What to do where a split has no video."""
+
+    def __init__(
+        self,
+        root: str | Path,
+        *,
+        window: int,
+        stride: int | None,
+        batch_size: int,
+        num_workers: int,
+        frame_step: int,
+        balanced: bool,
+        folds: int | None,
+        fold: int,
+        template: str | Path | None,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        check_at_least(1, window=window, batch_size=batch_size, frame_step=frame_step)
+        check_at_least(1, stride=1 if stride is None else stride)
+        check_at_least(0, num_workers=num_workers, seed=seed, fold=fold)
+        check_at_least(2, folds=2 if folds is None else folds)
+        if folds is None and fold > 0:
+            raise InputError(f"fold is {fold}, but folds is not set; set folds to their number.")
+        if folds is not None and fold >= folds:
+            raise InputError(f"fold must be in 0…{folds - 1}, not {fold}.")
+        self.root = Path(root)
+        self.window = window
+        self.stride = stride
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.frame_step = frame_step
+        self.balanced = balanced
+        self.folds = folds
+        self.fold = fold
+        self.template = None if template is None else Path(template)
+        self.seed = seed
+        self._videos: list[Video] = []
+        self._splits: list[Split] = []
+        self._recordings: list[RecordingT] = []
+
+    @property
+    @abstractmethod
+    def class_names(self) -> tuple[str, ...]:
+        """The C class names; needs no ``setup``."""
+
+    @property
+    def num_classes(self) -> int:
+        """C, the number of classes."""
+        return len(self.class_names)
+
+    @property
+    def class_counts(self) -> Tensor:
+        """int64 (C,): the training frames of each class; needs ``setup``."""
+        labels = np.concatenate([recording.target for recording in self._select("train")])
+        return torch.from_numpy(np.bincount(labels[labels >= 0], minlength=self.num_classes))
+
+    @property
+    def template_path(self) -> Path | None:
+        """The submission template, as given or as found in ``root``; None if there isn't one."""
+        return self.template or find_template(self.root)
+
+    def train_dataloader(self) -> WindowLoader:
+        """Windows of the training videos, at other places in every epoch."""
+        dataset = WindowDataset(
+            self._select_annotated("train"),
+            self._reader(),
+            self.window,
+            frame_step=self.frame_step,
+            stride=self.stride,
+            balanced=self.balanced,
+            seed=self.seed,
+        )
+        return WindowLoader(
+            dataset,
+            sampler=WindowSampler(dataset, seed=self.seed),
+            batch_size=self.batch_size,
+            collate_fn=collate,
+            persistent_workers=self.num_workers > 0,
+            **self._loading(),
+        )
+
+    def val_dataloader(self) -> Loader:
+        """The validation videos, whole, in chunks."""
+        return self._chunk_loader(self._select_annotated("validation"))
+
+    def test_dataloader(self) -> Loader:
+        """The validation videos: the test set's labels are not public."""
+        return self.val_dataloader()
+
+    def predict_dataloader(self) -> Loader:
+        """The videos of the test set, whole, in chunks."""
+        return self._chunk_loader(self._select("test"))
+
+    @abstractmethod
+    def _reader(self) -> Reader[RecordingT]:
+        """What cuts windows out of the videos."""
+
+    def _set_videos(self, videos: Sequence[Video], recordings: Sequence[RecordingT]) -> None:
+        """Take the videos and, in the same order, what their windows are cut from; regroup them if asked."""
+        self._recordings = list(recordings)
+        self._videos = list(videos)
+        if self.folds is not None:
+            videos = assign_folds(videos, [len(recording) for recording in recordings], self.folds, self.fold)
+        self._splits = [video.split for video in videos]
+
+    def _select(self, split: Split) -> list[RecordingT]:
+        if not self._recordings:
+            raise RuntimeError("call setup() first")
+        recordings = zip(self._splits, self._recordings, strict=True)
+        chosen = [recording for its_split, recording in recordings if its_split == split]
+        if not chosen:
+            raise InputError(f"{self.root}: holds no {split} video; {self._HINTS[split]}.")
+        return chosen
+
+    def _select_annotated(self, split: Literal["train", "validation"]) -> list[RecordingT]:
+        recordings = self._select(split)
+        if not any((recording.target >= 0).any() for recording in recordings):
+            kind = {"train": "training", "validation": "validation"}[split]
+            raise InputError(
+                f"{self.root}: no annotated frame in the {kind} videos (first: {recordings[0].video_id}); "
+                "all labels are -1, get the annotations again."
+            )
+        return recordings
+
+    def _chunk_loader(self, recordings: Sequence[RecordingT]) -> Loader:
+        dataset = ChunkDataset(
+            recordings, self._reader(), chunk=self.window * self.frame_step, batch_size=self.batch_size
+        )
+        return Loader(dataset, sampler=VideoShardSampler(dataset), batch_size=None, **self._loading())
+
+    def _loading(self) -> dict[str, Any]:
+        return {
+            "num_workers": self.num_workers,
+            "pin_memory": torch.cuda.is_available(),
+            "worker_init_fn": _start_worker,
+            # Its own, so that what a model draws doesn't depend on when loaders are started.
+            "generator": torch.Generator(),
+        }
+
+
+def check_at_least(least: int, **arguments: float) -> None:
+    """Refuse arguments that are too small.
+
+    Raises:
+        InputError: One is below ``least``.
+    """
+    for name, value in arguments.items():
+        if value < least:
+            raise InputError(f"{name} must be at least {least}, not {value}.")
+
+
+def _start_worker(worker: int) -> None:
+    # Each worker is one of many: OpenCV's own threads would fight over the cores, and don't survive a fork.
+    cv2.setNumThreads(0)
