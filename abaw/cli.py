@@ -16,6 +16,7 @@ Facial expressions in the wild, from face and voice, either of which may be miss
   validate        score the validation videos    --run RUN
   test            score them with face and voice, each alone, and the majority    --run RUN
   predict         write predictions.txt and scores for the test videos    --run RUN
+  submit SCORES   write predictions.txt of predicted scores, or check one    --template FILE
 
   abaw <command> --help    the options of a command
   abaw --version           the version
@@ -59,6 +60,10 @@ def _run(command: str, arguments: list[str]) -> int:
         from abaw.synth.cli import main as synth
 
         return synth(arguments)
+    if command == "submit":
+        from abaw.submit import main as submit
+
+        return submit(arguments)
     if command in TRAINER_COMMANDS:
         from abaw.lightning_cli import run
 

@@ -7,16 +7,19 @@ from typing import cast
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 from rich.console import Console
-from safetensors import safe_open
-from safetensors.torch import save_file
-from torch import Tensor
 
 from abaw.callbacks.results import VideoScores, VideoScoresConsumer
 from abaw.data.datasets import ChunkDataset
 from abaw.errors import InputError
-from abaw.files import make_writable, replacing
-from abaw.postprocess import check_template, write_submission
-from abaw.postprocess.nearest import nearest_present
+from abaw.files import make_writable
+from abaw.postprocess import (
+    SavedScores,
+    check_template,
+    likeliest,
+    load_scores,
+    save_scores,
+    submit_scores,
+)
 
 
 class PredictionWriter(Callback, VideoScoresConsumer):
@@ -81,16 +84,15 @@ class PredictionWriter(Callback, VideoScoresConsumer):
         if not (trainer.predicting and self._enabled) or result.video_id in self._written:
             return
         self._written.add(result.video_id)
-        tensors = {
-            "scores": result.scores,
-            "covered": result.covered,
-            "video_mask": result.video_mask,
-            "audio_mask": result.audio_mask,
-            "labels": result.scores.argmax(-1)[nearest_present(result.covered)],
-        }
-        metadata = {"class_names": ",".join(_class_names(pl_module))}
-        with replacing(self._scores_path(trainer, result.video_id)) as temporary:
-            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata)
+        saved = SavedScores(
+            scores=result.scores,
+            covered=result.covered,
+            video_mask=result.video_mask,
+            audio_mask=result.audio_mask,
+            labels=likeliest(result.scores, result.covered),
+            class_names=tuple(_class_names(pl_module)),
+        )
+        save_scores(self._scores_path(trainer, result.video_id), saved)
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Make the submission of all ranks' scores, on the first rank.
@@ -101,30 +103,11 @@ class PredictionWriter(Callback, VideoScoresConsumer):
         trainer.strategy.barrier("all scores written")
         if not (trainer.is_global_zero and self._enabled):
             return
-        scores_dir = self._scores_dir(trainer)
-        labels: dict[str, Tensor] = {}
-        present: dict[str, Tensor] = {}
-        uncovered = 0
-        for path in sorted(scores_dir.glob("*.safetensors")):
-            with safe_open(path, framework="pt") as file:
-                covered = file.get_tensor("covered")
-                labels[path.stem], present[path.stem] = (
-                    file.get_tensor("labels"),
-                    file.get_tensor("video_mask"),
-                )
-            if not covered.any():
-                raise InputError(f"{path}: no frame has a finite score; train the model again")
-            uncovered += int((~covered).sum())
-        if not labels:
-            raise InputError(f"{scores_dir}: no video was scored; is the test list empty?")
-
-        target = self._submission(trainer)
-        report = write_submission(target, self._template(trainer), labels, _class_names(pl_module), present)
+        scores_dir, target = self._scores_dir(trainer), self._submission(trainer)
+        saved = ((path.stem, load_scores(path)) for path in sorted(scores_dir.glob("*.safetensors")))
+        report = submit_scores(target, self._template(trainer), saved)
         Console().print(
-            f"{report.rows} rows of {report.videos} videos: {target}\n"
-            f"  {report.filled} without a face take the label of the nearest frame with one\n"
-            f"  {uncovered} without a score take the label of the nearest frame with one\n"
-            f"Scores of each video: {scores_dir}",
+            f"{report.describe(target)}\nScores of each video: {scores_dir}",
             markup=False,
             highlight=False,
             soft_wrap=True,

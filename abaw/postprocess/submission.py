@@ -26,11 +26,22 @@ class SubmissionReport:
         rows: Number of frames.
         filled: Rows whose label is another frame's, having no face of their own; 0 after a check, which
             cannot tell.
+        unscored: Frames that took the label of another one because no model gave them a score; 0 where
+            labels were given and not scores.
     """
 
     videos: int
     rows: int
     filled: int = 0
+    unscored: int = 0
+
+    def describe(self, path: str | Path) -> str:
+        """What to tell whoever asked for the file ``path``."""
+        return (
+            f"{self.rows} rows of {self.videos} videos: {path}\n"
+            f"  {self.filled} without a face take the label of the nearest frame with one\n"
+            f"  {self.unscored} without a score take the label of the nearest frame with one"
+        )
 
 
 def write_submission(
@@ -127,7 +138,8 @@ def check_submission(
 
     Raises:
         InputError: At the first problem, with its line: a wrong header, not two fields, a label that is no
-            class index, a row that is missing, unknown, out of order or there twice.
+            class index, a row that is missing, unknown, out of order or there twice. Videos of the template
+            that are missing, and others, are listed.
     """
     labels = {str(label) for label in range(len(class_names))}
     wanted = iter(()) if template is None else (row[0] for row in _template_rows(template, class_names))
@@ -148,12 +160,13 @@ def check_submission(
                 raise InputError(f"{where}: {location} is there twice; keep one of the rows")
             seen.add(location)
         elif location != (due := next(wanted, None)):
-            raise InputError(f"{where}: {_difference(path, template, class_names, number, location, due)}")
+            difference = _difference(path, template, class_names, number, location, due)
+            raise InputError(f"{where}: {difference}{_other_videos(path, template, class_names)}")
         videos.add(location.rpartition("/")[0])
     if (due := next(wanted, None)) is not None:
         raise InputError(
             f"{path}, line {number + 1}: the file ends where {template} goes on with {due}; "
-            f"{1 + sum(1 for _ in wanted)} row(s) are missing"
+            f"{1 + sum(1 for _ in wanted)} row(s) are missing{_other_videos(path, template, class_names)}"
         )
     if number == 1:
         raise InputError(f"{path}: there are no rows below the header")
@@ -237,9 +250,25 @@ def _difference(
     return f"{location} stands where {due} is missing; add the row"
 
 
+def _other_videos(path: str | Path, template: str | Path | None, class_names: Sequence[str]) -> str:
+    """The videos in which a submission and its template differ, if any."""
+    if template is None:
+        return ""
+    due = {video for _, video, _ in _template_rows(template, class_names)}
+    there = {line.partition(",")[0].rpartition("/")[0] for _, line in _rows(path, class_names)}
+    return "".join(
+        f"; {kind} videos: {listed(videos)}"
+        for kind, videos in (("missing", due - there), ("unknown", there - due - {""}))
+        if videos
+    )
+
+
 def _refuse(problem: str, videos: Set[str]) -> None:
     if videos:
-        listed = ", ".join(sorted(videos)[:10]) + (
-            f" and {len(videos) - 10} more" if len(videos) > 10 else ""
-        )
-        raise InputError(f"{problem}: {listed}; predict the videos of this template")
+        raise InputError(f"{problem}: {listed(videos)}; predict the videos of this template")
+
+
+def listed(videos: Set[str]) -> str:
+    """The first ten names, and how many more there are."""
+    more = f" and {len(videos) - 10} more" if len(videos) > 10 else ""
+    return ", ".join(sorted(videos)[:10]) + more

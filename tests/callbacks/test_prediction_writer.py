@@ -189,7 +189,7 @@ def test_validation_and_a_fast_dev_run_write_nothing(tmp_path):
 def test_no_video_and_no_finite_score_are_errors(tmp_path):
     with pytest.raises(InputError, match="no video was scored"):
         run(tmp_path, [])
-    with pytest.raises(InputError, match=r"v\.safetensors: no frame has a finite score"):
+    with pytest.raises(InputError, match=r"^v: no frame has a finite score"):
         run(tmp_path, [scored("w", [1]), scored("v", [0, 0], covered=[False, False])])
     assert not (tmp_path / "predictions" / "predictions.txt").exists()
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from abaw.errors import InputError
-from abaw.postprocess import check_submission, check_template, write_submission
+from abaw.postprocess import SubmissionReport, check_submission, check_template, write_submission
 
 HEADER = "image_location,Neutral,Anger,Disgust,Fear,Happiness,Sadness,Surprise,Other"
 
@@ -81,7 +81,7 @@ def test_without_a_template_each_prediction_is_a_row(tmp_path):
         path, None, {"b": torch.tensor([1, 0]), "a": torch.tensor([1])}, class_names=["calm", "glad"]
     )
     assert path.read_text() == "image_location,calm,glad\nb/00001.jpg,1\nb/00002.jpg,0\na/00001.jpg,1\n"
-    assert dataclasses.astuple(report) == (2, 3, 0)
+    assert report == SubmissionReport(videos=2, rows=3, filled=0)
     assert check_submission(path, class_names=["calm", "glad"]).rows == 3
 
 
@@ -183,7 +183,7 @@ def test_a_right_submission_passes_with_and_without_a_last_newline(tmp_path, wit
     path = tmp_path / "predictions.txt"
     for text in ("\n".join([HEADER, *ROWS]), "\r\n".join([HEADER, *ROWS, ""])):
         path.write_bytes(text.encode())
-        assert dataclasses.astuple(check_submission(path, template)) == (2, 3, 0)
+        assert check_submission(path, template) == SubmissionReport(videos=2, rows=3)
 
 
 @pytest.mark.parametrize(
@@ -209,14 +209,21 @@ def test_malformed_rows_are_refused_with_the_line(tmp_path, rows, message, with_
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (ROWS[:2], "line 4: the file ends where .* goes on with b/00001.jpg; 1 row"),
+        (ROWS[:2], "line 4: the file ends where .* goes on with b/00001.jpg; 1 row.*; missing videos: b$"),
         ([], "line 2: the file ends where .* goes on with a/00001.jpg; 3 row"),
         ([ROWS[0], ROWS[2]], "line 3: b/00001.jpg stands where a/00002.jpg is missing"),
         (ROWS[1:], "line 2: a/00002.jpg stands where a/00001.jpg is missing"),
         ([ROWS[1], ROWS[0], ROWS[2]], "line 2: a/00002.jpg is out of order, a/00001.jpg is due"),
-        ([ROWS[0], ROWS[0], *ROWS[1:]], "line 3: a/00001.jpg is there twice"),
+        ([ROWS[0], ROWS[0], *ROWS[1:]], "line 3: a/00001.jpg is there twice; keep the first of the rows$"),
         ([*ROWS, ROWS[1]], "line 5: a/00002.jpg is there twice"),
-        ([*ROWS, "c/00001.jpg,0"], "line 5: c/00001.jpg is not in .*sample.txt"),
+        (
+            [*ROWS, "c/00001.jpg,0"],
+            "line 5: c/00001.jpg is not in .*sample.txt; remove the row; unknown videos: c$",
+        ),
+        (
+            ["c/00001.jpg,0", *ROWS[:2], "d/00001.jpg,0"],
+            "line 2: c/00001.jpg .* row; missing videos: b; unknown videos: c, d$",
+        ),
         ([",0", *ROWS], "line 2:  is not in .*sample.txt"),
     ],
 )
