@@ -148,6 +148,7 @@ class WindowVoter:
         self.average: Average = average
         self.batch_size = batch_size
         self.compile = compile
+        self._compiled: tuple[FusionHead, Callable[..., Tensor]] | None = None
 
     @torch.no_grad()
     def vote(self, head: FusionHead, features: VideoFeatures, num_classes: int) -> tuple[Tensor, Tensor]:
@@ -158,7 +159,7 @@ class WindowVoter:
             frame.
         """
         device = features.visual.device
-        run: Callable[..., Tensor] = torch.compile(head, dynamic=False) if self.compile else head
+        run = self._compile(head) if self.compile else head
         scores = torch.zeros(features.num_frames, num_classes, device=device)
         covered = torch.zeros(features.num_frames, dtype=torch.bool, device=device)
         for phase in range(min(self.frame_step, features.num_frames)):
@@ -196,6 +197,11 @@ class WindowVoter:
                 frame_mask=exists,
             )
             yield start[:count], logits[:count]
+
+    def _compile(self, head: FusionHead) -> Callable[..., Tensor]:
+        if self._compiled is None or self._compiled[0] is not head:
+            self._compiled = head, torch.compile(head, dynamic=False)
+        return self._compiled[1]
 
     def _fill_up(self, part: tuple[Tensor, ...]) -> list[Tensor]:
         """Add windows of padding (first frame, which doesn't exist) up to the one size that is compiled."""

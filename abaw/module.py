@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 from abaw.data.batch import Batch
-from abaw.encoders import AudioEncoder, VisualEncoder
+from abaw.encoders import AudioEncoder, PrecomputedEncoder, VisualEncoder
 from abaw.errors import InputError
 from abaw.fusion import FusionHead, ModalityDropout
 from abaw.labels import EXPRESSIONS
@@ -97,6 +97,7 @@ class ExpressionModule(pl.LightningModule):
         self.train_loss = MeanMetric()
         self.train_metrics = ExpressionMetrics(self.class_names, prefix="train/")
         self._generators: list[dict[str, Tensor]] | None = None
+        self._copies: torch.cuda.Stream | None = None
         self._save_slots()
 
     def encode(self, batch: Batch) -> Features:
@@ -112,6 +113,21 @@ class ExpressionModule(pl.LightningModule):
             features = self._drop(features, self.modality_dropout)
         logits: Tensor = self.fusion(**features, time=batch["time"], frame_mask=batch["frame"] >= 0)
         return logits
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Copy a batch to a GPU on a stream of its own, while the last batch is still being computed."""
+        if device.type != "cuda":
+            moved: Batch = super().transfer_batch_to_device(batch, device, dataloader_idx)
+            return moved
+        current = torch.cuda.current_stream(device)
+        self._copies = self._copies or torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        with torch.cuda.stream(self._copies):
+            moved = super().transfer_batch_to_device(batch, device, dataloader_idx)
+        current.wait_stream(self._copies)
+        for value in moved.values():
+            if isinstance(value, Tensor):
+                value.record_stream(current)  # its memory is not to be given away before it was read
+        return moved
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the state of every rank's generators, which both kinds of dropout draw from."""
@@ -189,16 +205,22 @@ class ExpressionModule(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def _encode_video(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        mask = batch["video_mask"]
-        if self.visual_encoder is None:
+        mask, encoder = batch["video_mask"], self.visual_encoder
+        if encoder is None:
             return _nothing(mask)
-        return self.visual_encoder(batch["video"], mask), mask
+        _check_input(batch, "video", "visual", encoder)
+        if isinstance(encoder, PrecomputedEncoder):
+            return encoder(batch["visual_features"], mask), mask
+        return encoder(batch["video"], mask), mask
 
     def _encode_audio(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        mask = batch["audio_mask"]
-        if self.audio_encoder is None:
+        mask, encoder = batch["audio_mask"], self.audio_encoder
+        if encoder is None:
             return _nothing(mask)
-        return self.audio_encoder(batch["audio"], batch["time"], mask), mask
+        _check_input(batch, "audio", "audio", encoder)
+        if isinstance(encoder, PrecomputedEncoder):
+            return encoder(batch["audio_features"], mask), mask
+        return encoder(batch["audio"], batch["time"], mask), mask
 
     @staticmethod
     def _drop(features: Features, modality_dropout: ModalityDropout) -> Features:
@@ -219,11 +241,10 @@ class ExpressionModule(pl.LightningModule):
         return [group for group in (decayed, spared | {"weight_decay": 0.0}) if group["params"]]
 
     def _check_sizes(self) -> None:
-        alpha = self.loss.init_args.get("alpha")
-        if alpha is not None and len(alpha) != len(self.class_names):
+        if self.loss.num_classes not in (None, len(self.class_names)):
             raise ValueError(
-                f"{type(self.loss).__name__} was made with {len(alpha)} weights in alpha, but there are "
-                f"{len(self.class_names)} classes"
+                f"{type(self.loss).__name__} was made for {self.loss.num_classes} classes, but there are "
+                f"{len(self.class_names)}"
             )
         given = {
             "visual_dim": feature_size(self.visual_encoder),
@@ -284,6 +305,16 @@ def warmup_cosine(step: int, warmup_steps: int, total_steps: int) -> float:
 
 def _name(encoder: VisualEncoder | AudioEncoder | None, missing: str) -> str:
     return missing if encoder is None else f"{type(encoder).__name__}(out_features={encoder.out_features})"
+
+
+def _check_input(batch: Batch, raw: str, kind: str, encoder: VisualEncoder | AudioEncoder) -> None:
+    precomputed = isinstance(encoder, PrecomputedEncoder)
+    needed = f"{kind}_features" if precomputed else raw
+    if needed not in batch:
+        advice = "read it with FeatureDataModule" if precomputed else "make it a PrecomputedEncoder, or null"
+        raise InputError(
+            f"{kind}_encoder is a {type(encoder).__name__}, but the data has no {needed}: {advice}"
+        )
 
 
 def _nothing(mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import torch
 import yaml
-from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
 
 from abaw.data.datasets import Loader
@@ -225,7 +224,7 @@ def _evaluating(model: ExpressionModule) -> Iterator[None]:
 def _encode(model: ExpressionModule, chunks: Loader) -> VideoFeatures:
     assembler = VideoAssembler()
     for batch in chunks:
-        batch = move_data_to_device(batch, model.device)
+        batch = model.transfer_batch_to_device(batch, model.device, 0)
         for video in assembler.add(model.encode(batch), batch):
             return video
     raise AssertionError("the last chunk completes the video")

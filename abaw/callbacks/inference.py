@@ -149,6 +149,13 @@ class SlidingWindowInference(Callback):
         for name, value in values.items():
             pl_module.log(f"{stage}/{name}", value, prog_bar=name == "f1")
 
+    def setup(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
+        """Compile the encoders if that was asked for."""
+        if self.voter.compile:
+            for encoder in (pl_module.visual_encoder, pl_module.audio_encoder):
+                if encoder is not None:
+                    encoder.compile()
+
     # Lightning's hooks: every stage takes the same three steps, with a module that `_start` has checked.
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:

@@ -1,6 +1,8 @@
 """What every network on single face crops shares: it runs on present frames alone."""
 
 from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,6 +35,7 @@ class FrameEncoder(VisualEncoder):
             raise ValueError(f"micro_batch must be at least 1, not {micro_batch}")
         self.out_features = out_features
         self.micro_batch = micro_batch
+        self._compiled: Callable[[Tensor], Tensor] | None = None
 
     @abstractmethod
     def encode_frames(self, frames: Tensor) -> Tensor:
@@ -44,6 +47,13 @@ class FrameEncoder(VisualEncoder):
         Returns:
             Features (M, D).
         """
+
+    def compile(self, *args: Any, **options: Any) -> None:
+        """Compile :meth:`encode_frames` with ``torch.compile``, for calls without gradients.
+
+        The network then sees one shape alone: the last micro-batch of a call is filled up with black frames.
+        """
+        self._compiled = torch.compile(self.encode_frames, *args, **{"dynamic": False} | options)
 
     def forward(self, video: Tensor, video_mask: Tensor) -> Tensor:
         """Encode the frames that show a face.
@@ -70,9 +80,15 @@ class FrameEncoder(VisualEncoder):
         features = torch.zeros(len(frames), self.out_features, device=video.device)
         if len(present):
             chunks = torch.split(present, self.micro_batch)
-            encoded = [self.encode_frames(frames[index]).float() for index in chunks]
+            encoded = [self._encode(frames[index]).float() for index in chunks]
             features = features.index_copy(0, present, torch.cat(encoded))
         elif torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters()):
             # Under DDP the other ranks wait for this one's gradients, so there must be some: zeros.
             features = features + 0 * self.encode_frames(frames[:1]).float()
         return features.view(*video_mask.shape, self.out_features)
+
+    def _encode(self, frames: Tensor) -> Tensor:
+        if self._compiled is None or torch.is_grad_enabled():
+            return self.encode_frames(frames)
+        filling = frames.new_zeros(self.micro_batch - len(frames), *frames.shape[1:])
+        return self._compiled(torch.cat([frames, filling]))[: len(frames)]

@@ -1,6 +1,8 @@
 """What every network on raw sound shares: its features are read off at the frames' times."""
 
 from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -39,6 +41,8 @@ class SoundEncoder(AudioEncoder):
         self.out_features = out_features
         self.span = span
         self.stride = stride
+        self._compiled: Callable[[Tensor], Tensor] | None = None
+        self._compiled_batch = 0
 
     @abstractmethod
     def encode_sound(self, audio: Tensor) -> Tensor:
@@ -50,6 +54,13 @@ class SoundEncoder(AudioEncoder):
         Returns:
             Features (B, K, D), feature k centred at ``(stride * k + span / 2) / 16000`` seconds.
         """
+
+    def compile(self, *args: Any, **options: Any) -> None:
+        """Compile :meth:`encode_sound` with ``torch.compile``, for calls without gradients.
+
+        Batches are filled up with silence to the largest one yet, so that few shapes are compiled.
+        """
+        self._compiled = torch.compile(self.encode_sound, *args, **{"dynamic": False} | options)
 
     def forward(self, audio: Tensor, time: Tensor, audio_mask: Tensor) -> Tensor:
         """Encode sound and read the features off at the frames' times.
@@ -76,10 +87,17 @@ class SoundEncoder(AudioEncoder):
                 f"audio_mask must be bool {tuple(time.shape)}, "
                 f"not {audio_mask.dtype} {tuple(audio_mask.shape)}"
             )
-        features = self.encode_sound(audio).float()
+        features = self._encode(audio).float()
         centre = (time - self.span / 2 / SAMPLE_RATE) * (SAMPLE_RATE / self.stride)
         features = _read_at(features, centre.masked_fill(~audio_mask, 0))
         return features.masked_fill(~audio_mask[..., None], 0)
+
+    def _encode(self, audio: Tensor) -> Tensor:
+        if self._compiled is None or torch.is_grad_enabled():
+            return self.encode_sound(audio)
+        self._compiled_batch = max(self._compiled_batch, len(audio))
+        filling = audio.new_zeros(self._compiled_batch - len(audio), audio.shape[1])
+        return self._compiled(torch.cat([audio, filling]))[: len(audio)]
 
 
 def _read_at(features: Tensor, position: Tensor) -> Tensor:

@@ -6,13 +6,14 @@ import pytest
 import torch
 from sklearn.metrics import f1_score
 from torch import Tensor, nn
+from torch._dynamo.testing import CompileCounter
 from torch.utils.data import DataLoader
 
 from abaw import ExpressionModule
 from abaw.callbacks import SlidingWindowInference, VideoScores, VideoScoresConsumer
 from abaw.encoders import AudioEncoder, VisualEncoder
 from abaw.engine import VideoFeatures
-from abaw.fusion import FusionHead
+from abaw.fusion import DualBranchTransformer, FusionHead
 
 CLASSES = 8
 
@@ -141,6 +142,38 @@ def test_stride_beyond_the_window_says_what_it_left_out() -> None:
 def test_numbers_below_one_are_refused(argument: str) -> None:
     with pytest.raises(ValueError, match=argument):
         SlidingWindowInference(**{argument: 0})
+
+
+def test_a_compiled_head_sees_one_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+    head, shapes = ContextHead(3, 2, CLASSES), []
+
+    def compile(function, dynamic):
+        assert dynamic is False
+        return lambda visual, *rest, **named: (
+            shapes.append(tuple(visual.shape)) or function(visual, *rest, **named)
+        )
+
+    monkeypatch.setattr(torch, "compile", compile)
+    compiled, plain = (SlidingWindowInference(8, 3, batch_size=5, compile=on) for on in (True, False))
+    for num_frames in (3, 8, 41):
+        video = make_features(num_frames)
+        expected, _ = plain.vote(head, video, CLASSES)
+        scores, covered = compiled.vote(head, video, CLASSES)
+        assert covered.all()
+        torch.testing.assert_close(scores, expected)
+    assert set(shapes) == {(5, 8, 3)}
+
+
+def test_the_librarys_head_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    counter, real = CompileCounter(), torch.compile
+    monkeypatch.setattr(torch, "compile", lambda head, dynamic: real(head, dynamic=dynamic, backend=counter))
+    head = DualBranchTransformer(3, 2, CLASSES, dim=16).eval()
+    compiled, plain = (SlidingWindowInference(8, 3, batch_size=5, compile=on) for on in (True, False))
+    for num_frames in (3, 8, 41):
+        video = make_features(num_frames)
+        scores, _ = compiled.vote(head, video, CLASSES)
+        torch.testing.assert_close(scores, plain.vote(head, video, CLASSES)[0], atol=1e-5, rtol=0)
+    assert counter.frame_count == 1
 
 
 def make_loader(lengths: dict[str, int], chunk: int = 8, per_batch: int = 2) -> DataLoader:

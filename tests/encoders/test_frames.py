@@ -125,3 +125,25 @@ def test_a_rank_without_a_face_does_not_hang_the_other(tmp_path) -> None:
     for rank in range(2):
         for parameter, mean in zip(encoder.parameters(), torch.load(tmp_path / f"{rank}.pt"), strict=True):
             torch.testing.assert_close(mean, parameter.grad / 2)
+
+
+def test_compiled_networks_see_one_shape(mask: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled, options = [], {}
+
+    def compile(function, **given):
+        options.update(given)
+        return lambda frames: compiled.append(frames.shape) or function(frames)
+
+    monkeypatch.setattr(torch, "compile", compile)
+    encoder, plain = Spy(), Spy()
+    plain.load_state_dict(encoder.state_dict())
+    encoder.compile()
+    crops = video(*mask.shape)
+    with torch.no_grad():
+        torch.testing.assert_close(encoder(crops, mask), plain(crops, mask))
+    assert len(compiled) >= 2
+    assert {shape[0] for shape in compiled} == {encoder.micro_batch}
+    assert options["dynamic"] is False
+    compiled.clear()
+    encoder(crops, mask)  # with gradients
+    assert not compiled

@@ -75,3 +75,32 @@ def test_misuse_is_told_in_words() -> None:
         encoder(audio, time, present[:, :2])
     with pytest.raises(ValueError, match="audio_mask must be bool"):
         encoder(audio, time, present.float())
+
+
+def test_compiled_networks_see_few_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = []
+    monkeypatch.setattr(
+        torch,
+        "compile",
+        lambda function, dynamic: lambda audio: compiled.append((audio.shape[0], dynamic)) or function(audio),
+    )
+    encoder, plain = Loudness(), Loudness()
+    encoder.compile()
+    for batch in (2, 3, 1):
+        audio = torch.rand(batch, 3200)
+        time, mask = torch.rand(batch, 4) / 5, torch.ones(batch, 4, dtype=torch.bool)
+        with torch.no_grad():
+            torch.testing.assert_close(encoder(audio, time, mask), plain(audio, time, mask))
+    assert compiled == [(2, False), (3, False), (3, False)]
+    encoder(audio, time, mask)  # with gradients
+    assert len(compiled) == 3
+
+
+class Loudness(SoundEncoder):
+    """The mean magnitude of every 100 ms."""
+
+    def __init__(self) -> None:
+        super().__init__(out_features=1, span=1600, stride=1600)
+
+    def encode_sound(self, audio: Tensor) -> Tensor:
+        return audio.unfold(1, 1600, 1600).abs().mean(dim=2, keepdim=True)
