@@ -1,4 +1,4 @@
-"""The sound of raw videos: decoded once to 16 kHz mono, kept in a file, read by memory-mapped slices.
+"""The sound of raw videos: decoded once to a 16 kHz mono WAV file, read by memory-mapped slices.
 
 Everything is on the container's own clock: pictures and sound keep the distance that the file gives them, a
 late start or a hole in the track included.
@@ -7,6 +7,7 @@ late start or a hole in the track included.
 from __future__ import annotations
 
 import warnings
+import wave
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -24,7 +25,8 @@ from abaw.files import replacing
 SAMPLE_RATE: Final = 16_000
 """Samples a second of every sound in this library."""
 
-_VERSION: Final = "1"
+_VERSION: Final = "2"
+_WAV_HEADER: Final = 44  # bytes, as the standard library writes it
 # Timestamps are rounded to the container's clock and jitter by some milliseconds; a hole is larger.
 _LARGEST_JITTER: Final = 0.02
 
@@ -34,7 +36,7 @@ class SoundTrack:
     """The sound of one raw video, on disk, and when its pictures are shown.
 
     Attributes:
-        path: The cache file that holds the samples.
+        path: The WAV file that holds the samples.
         start: Seconds on the container's clock; sample j is at ``start + j / SAMPLE_RATE``.
         spans: int64 (K, 2), first sample and the one after the last of each stretch that the track covers; K
             is 1 for a track without holes and 0 for no track.
@@ -62,8 +64,9 @@ class SoundTrack:
         clip = np.zeros(count, dtype=np.int16)
         begin, end = max(first, 0), min(first + count, int(self.spans.max(initial=0)))
         if begin < end:
-            with safe_open(self.path, framework="numpy") as file:
-                clip[begin - first : end - first] = file.get_slice("samples")[begin:end]
+            clip[begin - first : end - first] = np.memmap(
+                self.path, dtype="<i2", mode="r", offset=_WAV_HEADER + 2 * begin, shape=(end - begin,)
+            )
         return clip
 
     def stretches(self, first: int, count: int) -> list[slice]:
@@ -76,30 +79,32 @@ class SoundTrack:
 
 
 def open_sound(source: Path, cache: Path) -> SoundTrack | None:
-    """Open a cache file; None if it is missing, broken, or not of ``source`` as it is now.
+    """Open what `cache_sound` wrote; None if it is missing, broken, or not of ``source`` as it is now.
 
     Args:
         source: The raw video.
-        cache: The file that `cache_sound` wrote.
+        cache: The safetensors file, beside which the WAV file lies.
     """
     try:
         with safe_open(cache, framework="numpy") as file:
             metadata = file.metadata() or {}
             if any(metadata.get(key) != value for key, value in _fingerprint(source).items()):
                 return None
-            return SoundTrack(
-                cache, float(metadata["start"]), file.get_tensor("spans"), file.get_tensor("picture_times")
-            )
+            spans, picture_times = file.get_tensor("spans"), file.get_tensor("picture_times")
+        track = SoundTrack(_wav(cache), float(metadata["start"]), spans, picture_times)
+        whole = _WAV_HEADER + 2 * int(spans.max(initial=0))
+        return track if track.path.stat().st_size == whole else None
     except (OSError, SafetensorError, KeyError):
         return None
 
 
 def cache_sound(source: Path, cache: Path) -> SoundTrack:
-    """Decode the sound and the timestamps of a raw video into a cache file.
+    """Decode the sound and the timestamps of a raw video, in a memory that doesn't grow with its length.
 
     Args:
         source: The raw video.
-        cache: The safetensors file to write, by a temporary name in the same folder.
+        cache: The safetensors file to write, timestamps and all; a WAV file of the same name holds the sound.
+            Both are written by a temporary name in the same folder.
 
     Raises:
         InputError: The video can't be read or holds no picture.
@@ -108,16 +113,21 @@ def cache_sound(source: Path, cache: Path) -> SoundTrack:
         metadata = _fingerprint(source)
     except OSError as error:
         raise unreadable(source, error) from error
-    sound, picture_times = _decode(source)
-    samples = np.concatenate(sound.chunks) if sound.chunks else np.zeros(0, np.int16)
+    with replacing(_wav(cache)) as temporary, wave.open(str(temporary), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE)
+        sound = _Sound(file)
+        picture_times = _decode(source, sound)
     spans = np.array(sound.spans, dtype=np.int64).reshape(-1, 2)
     with replacing(cache) as temporary:
-        save_file(
-            {"samples": samples, "spans": spans, "picture_times": picture_times},
-            temporary,
-            metadata | {"start": repr(sound.start)},
-        )
-    return SoundTrack(cache, sound.start, spans, picture_times)
+        tensors = {"spans": spans, "picture_times": picture_times}
+        save_file(tensors, temporary, metadata | {"start": repr(sound.start)})
+    return SoundTrack(_wav(cache), sound.start, spans, picture_times)
+
+
+def _wav(cache: Path) -> Path:
+    return cache.with_name(f"{cache.stem}.wav")
 
 
 def _fingerprint(source: Path) -> dict[str, str]:
@@ -135,10 +145,10 @@ def _resampler() -> av.AudioResampler:
 
 
 class _Sound:
-    """Collects decoded sound frames at the places that their timestamps give them."""
+    """Writes decoded sound frames at the places that their timestamps give them."""
 
-    def __init__(self) -> None:
-        self.chunks: list[NDArray[np.int16]] = []
+    def __init__(self, file: wave.Wave_write) -> None:
+        self._file = file
         self.spans: list[list[int]] = []
         self.start = 0.0
         self._resampler = _resampler()
@@ -167,7 +177,7 @@ class _Sound:
         self._expected = time
         end = self.spans[-1][1] if self.spans else 0
         first = round((time - self.start) * SAMPLE_RATE)
-        self.chunks.append(np.zeros(max(first - end, 0), np.int16))
+        self._write(np.zeros(max(first - end, 0), np.int16))
         self._overlap = max(end - first, 0)
         self.spans.append([max(first, end)] * 2)
 
@@ -176,12 +186,15 @@ class _Sound:
             # Sound whose timestamps go back is cut, so that what follows stays in place.
             samples = frame.to_ndarray()[0, self._overlap :].astype(np.int16, copy=False)
             self._overlap -= min(self._overlap, frame.samples)
-            self.chunks.append(samples)
+            self._write(samples)
             self.spans[-1][1] += len(samples)
 
+    def _write(self, samples: NDArray[np.int16]) -> None:
+        self._file.writeframesraw(samples.astype("<i2", copy=False).tobytes())
 
-def _decode(source: Path) -> tuple[_Sound, NDArray[np.float64]]:
-    sound = _Sound()
+
+def _decode(source: Path, sound: _Sound) -> NDArray[np.float64]:
+    """Decode a video's sound into ``sound``, and tell when its pictures are shown, float64 (N,), seconds."""
     times: list[float] = []
     problems: list[str] = []
     broken = 0
@@ -212,7 +225,7 @@ def _decode(source: Path) -> tuple[_Sound, NDArray[np.float64]]:
         problems.append(f"{broken} packets of sound can't be decoded")
     if problems:
         warnings.warn(f"{source}: is damaged: {', '.join(problems)}; the rest is used.", stacklevel=2)
-    return sound, np.sort(np.array(times, dtype=np.float64))
+    return np.sort(np.array(times, dtype=np.float64))
 
 
 def _decode_sound(packet: av.Packet[Any], sound: _Sound) -> bool:

@@ -125,7 +125,7 @@ def test_cache_is_opened_again_and_left_alone(tmp_path: Path):
     np.testing.assert_array_equal(again.spans, made.spans)
     np.testing.assert_array_equal(again.picture_times, made.picture_times)
     np.testing.assert_array_equal(whole(again), whole(made))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["v.mp4", "v.safetensors"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["v.mp4", "v.safetensors", "v.wav"]
 
 
 def test_cache_of_a_changed_source_is_stale(tmp_path: Path):
@@ -146,8 +146,12 @@ def test_broken_cache_is_stale(tmp_path: Path, keep: int):
     source, cache = tmp_path / "v.mp4", tmp_path / "v.safetensors"
     write_media(source, sound=clicks(1.0, [0.5]))
     cache_sound(source, cache)
-    cache.write_bytes(cache.read_bytes()[:keep])
-    assert open_sound(source, cache) is None
+    for file in (cache, cache.with_suffix(".wav")):
+        whole = file.read_bytes()
+        file.write_bytes(whole[:keep])
+        assert open_sound(source, cache) is None
+        file.write_bytes(whole)
+        assert open_sound(source, cache) is not None
 
 
 def test_truncated_mp4_is_an_error_that_names_it(tmp_path: Path):

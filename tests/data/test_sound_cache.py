@@ -28,7 +28,9 @@ def test_only_what_is_missing_is_decoded(tmp_path: Path, monkeypatch: pytest.Mon
     cache = tmp_path / "deep" / "cache"
     first = open_sounds(raw, cache, num_threads=2)
     assert list(first) == ["a", "b", "c"]
-    assert sorted(path.name for path in cache.iterdir()) == [f"{name}.safetensors" for name in "abc"]
+    assert sorted(path.name for path in cache.iterdir()) == [
+        f"{name}.{suffix}" for name in "abc" for suffix in ("safetensors", "wav")
+    ]
     assert sorted(decoded) == ["a", "b", "c"]
     (cache / "b.safetensors").write_bytes(b"broken")
     again = open_sounds(raw, cache, num_threads=2)
