@@ -57,13 +57,16 @@ class VideoFeatures:
 
 
 class VideoAssembler:
-    """Joins consecutive chunks into videos; a batch holds chunks of one video alone, in order."""
+    """Joins consecutive chunks into videos; a batch holds chunks of one video alone, in order.
+
+    Features are written where they stay: no more than one video is held, and that once.
+    """
 
     def __init__(self) -> None:
         self._name: str | None = None
-        self._parts: list[dict[str, Tensor]] = []
         self._lead = 0.0
-        self._frames_left = 0
+        self._whole: dict[str, Tensor] = {}
+        self._seen = 0
 
     def add(self, features: Features, batch: Batch) -> Iterator[VideoFeatures]:
         """Take a batch's features, and yield each video that it completes.
@@ -76,34 +79,36 @@ class VideoAssembler:
             raise ValueError(
                 f"an evaluation batch holds chunks of one video, got {sorted(set(batch['video_id']))}"
             )
+        exists = batch["frame"] >= 0
+        start = torch.tensor(batch["audio_start"], dtype=torch.float64)
+        part = {
+            "visual": features["visual"][exists],
+            "audio": features["audio"][exists],
+            "video_mask": features["video_mask"][exists],
+            "audio_mask": features["audio_mask"][exists],
+            "target": batch["target"][exists],
+            "time": (start[:, None] + batch["time"].cpu())[exists.cpu()],
+        }
         if name != self._name:
             yield from self.flush()
             self._name = name
             self._lead = float(batch["time"][0, 0])
-            self._frames_left = batch["num_frames"][0]
-        exists = batch["frame"] >= 0
-        part = {
-            "visual": features["visual"],
-            "audio": features["audio"],
-            "video_mask": features["video_mask"],
-            "audio_mask": features["audio_mask"],
-            "target": batch["target"],
-        }
-        start = torch.tensor(batch["audio_start"], dtype=torch.float64)
-        time = start[:, None] + batch["time"].cpu()
-        self._parts.append({key: value[exists] for key, value in part.items()} | {"time": time[exists.cpu()]})
-        self._frames_left -= len(self._parts[-1]["target"])
-        if self._frames_left <= 0:
+            frames = batch["num_frames"][0]
+            self._whole = {key: value.new_empty(frames, *value.shape[1:]) for key, value in part.items()}
+        end = self._seen + len(part["target"])
+        for key, value in part.items():
+            self._whole[key][self._seen : end] = value
+        self._seen = end
+        if self._seen >= len(self._whole["target"]):
             yield from self.flush()
 
     def flush(self) -> Iterator[VideoFeatures]:
         """Yield what is there of a video that was cut short."""
-        if self._name is not None and self._parts:
-            joined = {key: torch.cat([part[key] for part in self._parts]) for key in self._parts[0]}
-            # A rank without a video of its own is sent an empty one, to keep in step with the others.
-            if len(joined["target"]) > 0:
-                yield VideoFeatures(self._name, **joined, lead=self._lead)
-        self._name, self._parts = None, []
+        # A rank without a video of its own is sent an empty one, to keep in step with the others.
+        if self._name is not None and self._seen > 0:
+            seen = {key: value[: self._seen] for key, value in self._whole.items()}
+            yield VideoFeatures(self._name, **seen, lead=self._lead)
+        self._name, self._whole, self._seen = None, {}, 0
 
 
 class WindowVoter:
@@ -175,16 +180,13 @@ class WindowVoter:
     def _windows(
         self, head: Callable[..., Tensor], features: VideoFeatures, frames: Tensor
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        # All indices of the video go to the device at once: no window waits for a copy.
         device = features.visual.device
-        starts = window_starts(len(frames), self.window, self.stride)
-        index = starts[:, None] + torch.arange(self.window)
-        at = frames[index.clamp_max(len(frames) - 1)]
-        # A window's clock starts where a training window's does, not with the video.
-        times = (features.time[at] - features.time[at[:, :1]] + features.lead).float()
-        whole = (starts, at, index < len(frames), times)
-        batches = (torch.split(tensor.to(device), self.batch_size) for tensor in whole)
-        for part in zip(*batches, strict=True):
+        for first in torch.split(window_starts(len(frames), self.window, self.stride), self.batch_size):
+            index = first[:, None] + torch.arange(self.window)
+            at = frames[index.clamp_max(len(frames) - 1)]
+            # A window's clock starts where a training window's does, not with the video.
+            time = (features.time[at] - features.time[at[:, :1]] + features.lead).float()
+            part = [_ahead(tensor, device) for tensor in (first, at, index < len(frames), time)]
             count = len(part[0])
             start, at, exists, time = self._fill_up(part) if self.compile else part
             video_mask, audio_mask = features.video_mask[at] & exists, features.audio_mask[at] & exists
@@ -203,7 +205,12 @@ class WindowVoter:
             self._compiled = head, torch.compile(head, dynamic=False)
         return self._compiled[1]
 
-    def _fill_up(self, part: tuple[Tensor, ...]) -> list[Tensor]:
+    def _fill_up(self, part: list[Tensor]) -> list[Tensor]:
         """Add windows of padding (first frame, which doesn't exist) up to the one size that is compiled."""
         missing = self.batch_size - len(part[0])
         return [torch.cat([tensor, tensor.new_zeros(missing, *tensor.shape[1:])]) for tensor in part]
+
+
+def _ahead(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy to a GPU without waiting for what it is doing."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
