@@ -31,13 +31,17 @@ class Recorded:
         """How to make this object again: ``{"class_path": …, "init_args": …}``.
 
         Raises:
-            TypeError: If an argument is not plain data (text, numbers, lists and dicts of them).
+            TypeError: If an argument is not plain data (text, numbers, lists and dicts of them, tensors and
+                arrays of numbers).
         """
         name = f"{type(self).__module__}.{type(self).__qualname__}"
+        init_args = {}
         for argument, value in self.init_args.items():
-            if not _is_plain(value):
+            # A tensor or an array is told by its numbers.
+            init_args[argument] = plain = value.tolist() if hasattr(value, "tolist") else value
+            if not _is_plain(plain):
                 raise TypeError(f"{name} was made with {argument}={value!r}, which is not plain data")
-        return {"class_path": name, "init_args": dict(self.init_args)}
+        return {"class_path": name, "init_args": init_args}
 
 
 def _recording(init: Callable[..., None]) -> Callable[..., None]:

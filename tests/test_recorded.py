@@ -2,7 +2,9 @@ import inspect
 import pickle
 from abc import ABC
 
+import numpy as np
 import pytest
+import torch
 from torch import nn
 
 from abaw.recorded import Recorded
@@ -46,6 +48,12 @@ def test_a_class_without_a_constructor_was_made_with_nothing() -> None:
 def test_describes_itself_as_a_yaml_slot() -> None:
     described = GrandChild(["a"]).describe()
     assert described == {"class_path": f"{__name__}.GrandChild", "init_args": {"names": ["a"]}}
+
+
+def test_describes_tensors_and_arrays_by_their_numbers() -> None:
+    described = Child(torch.tensor([1.0, 2.5])).describe()  # type: ignore[arg-type]
+    assert described["init_args"] == {"names": [1.0, 2.5]}
+    assert Base(np.int64(3)).describe()["init_args"] == {"size": 3}  # type: ignore[arg-type]
 
 
 def test_refuses_to_describe_live_objects() -> None:

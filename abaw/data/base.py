@@ -11,6 +11,7 @@ import cv2
 import lightning.pytorch as pl
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from abaw.data.datasets import ChunkDataset, Loader, Reader, RecordingT, WindowDataset, WindowLoader
@@ -99,8 +100,8 @@ class WindowDataModule(pl.LightningDataModule, ABC, Generic[RecordingT]):
 
     @property
     def class_counts(self) -> Tensor:
-        """int64 (C,): the training frames of each class; needs ``setup``."""
-        labels = np.concatenate([recording.target for recording in self._select("train")])
+        """int64 (C,): the training frames of each class; needs no ``setup``."""
+        labels = np.concatenate(self._training_targets())
         return torch.from_numpy(np.bincount(labels[labels >= 0], minlength=self.num_classes))
 
     @property
@@ -144,13 +145,22 @@ class WindowDataModule(pl.LightningDataModule, ABC, Generic[RecordingT]):
     def _reader(self) -> Reader[RecordingT]:
         """What cuts windows out of the videos."""
 
+    def _training_targets(self) -> list[NDArray[np.int64]]:
+        """The labels of each training video, int64 (N,)."""
+        self.setup("fit")
+        return [recording.target for recording in self._select("train")]
+
     def _set_videos(self, videos: Sequence[Video], recordings: Sequence[RecordingT]) -> None:
         """Take the videos and, in the same order, what their windows are cut from; regroup them if asked."""
         self._recordings = list(recordings)
         self._videos = list(videos)
+        self._splits = self._split(videos, [len(recording) for recording in recordings])
+
+    def _split(self, videos: Sequence[Video], lengths: Sequence[int]) -> list[Split]:
+        """Which set each video belongs to; ``lengths`` are their numbers of frames."""
         if self.folds is not None:
-            videos = assign_folds(videos, [len(recording) for recording in recordings], self.folds, self.fold)
-        self._splits = [video.split for video in videos]
+            videos = assign_folds(videos, lengths, self.folds, self.fold)
+        return [video.split for video in videos]
 
     def _select(self, split: Split) -> list[RecordingT]:
         if not self._recordings:
@@ -158,8 +168,11 @@ class WindowDataModule(pl.LightningDataModule, ABC, Generic[RecordingT]):
         recordings = zip(self._splits, self._recordings, strict=True)
         chosen = [recording for its_split, recording in recordings if its_split == split]
         if not chosen:
-            raise InputError(f"{self.root}: holds no {split} video; {self._HINTS[split]}.")
+            raise self._no_video(split)
         return chosen
+
+    def _no_video(self, split: Split) -> InputError:
+        return InputError(f"{self.root}: holds no {split} video; {self._HINTS[split]}.")
 
     def _select_annotated(self, split: Literal["train", "validation"]) -> list[RecordingT]:
         recordings = self._select(split)

@@ -129,6 +129,18 @@ class AffWild2DataModule(WindowDataModule[Recording]):
         self._check_sound([r for r in recordings if r.video_id in targets], "annotated")
         self._set_videos(videos, recordings)
 
+    def _training_targets(self) -> list[NDArray[np.int64]]:
+        if self._recordings:
+            return super()._training_targets()
+        # From the labels alone: setup may have to decode the sound of the whole corpus.
+        videos, targets = self._read_labels()
+        annotated = [video for video in videos if video.video_id in targets]
+        splits = self._split(annotated, [len(targets[video.video_id]) for video in annotated])
+        train = [targets[v.video_id] for v, split in zip(annotated, splits, strict=True) if split == "train"]
+        if not train:
+            raise self._no_video("train")
+        return train
+
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps: how long the model's clips of sound are."""
         return {"clip_samples": self._reader().num_samples}

@@ -1,6 +1,9 @@
 """Logits and targets to a loss."""
 
+from abaw.losses.balanced_softmax import BalancedSoftmaxLoss
 from abaw.losses.base import FrameLoss
 from abaw.losses.focal import FocalLoss
+from abaw.losses.logit_adjusted import LogitAdjustedLoss
+from abaw.losses.weights import class_weights
 
-__all__ = ["FocalLoss", "FrameLoss"]
+__all__ = ["BalancedSoftmaxLoss", "FocalLoss", "FrameLoss", "LogitAdjustedLoss", "class_weights"]

@@ -1,11 +1,15 @@
 """Focal loss: less for frames that are recognised already."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from abaw.labels import IGNORE_INDEX
 from abaw.losses.base import FrameLoss, Reduction
+from abaw.losses.weights import Scheme, class_weights
 
 
 class FocalLoss(FrameLoss):
@@ -17,20 +21,25 @@ class FocalLoss(FrameLoss):
 
     where q is 1 at y and 0 elsewhere: Lin's :math:`-\alpha_y (1 - p_y)^\gamma \log p_y`. With label smoothing
     s, q is (1 - s) at y plus s / C everywhere, as in PyTorch's cross-entropy, and every class's term is
-    focused by its own probability. With ``gamma=0`` this is :func:`torch.nn.functional.cross_entropy`,
-    weights, smoothing and reductions included; the mean divides by the sum of :math:`\alpha_y`.
+    focused by its own probability; so is every class's where the target is a distribution (mixup). With
+    ``gamma=0`` this is :func:`torch.nn.functional.cross_entropy`, weights, smoothing and reductions included;
+    the mean divides by the sum of :math:`\alpha_y`.
 
     arXiv 2603.08034 uses a focal loss but does not publish gamma; the default is Lin's.
 
     Args:
         gamma: How strongly easy frames are discounted; 0 or more.
-        alpha: C class weights; ``None`` means 1 each.
+        alpha: C class weights, or how they follow from ``class_counts``, see :func:`class_weights`; ``None``
+            means 1 each.
         label_smoothing: s, from 0 to 1.
         ignore_index: The target of frames that cost nothing.
         reduction: ``"mean"``, ``"sum"``, or ``"none"`` (one value a target).
+        class_counts: Training frames of each class, for an ``alpha`` that is a scheme; the command line takes
+            them from the training labels.
+        beta: β of the scheme ``"effective"``.
 
     Raises:
-        ValueError: If an argument is out of its range; later, if ``alpha`` has not one weight a class.
+        ValueError: If an argument is out of its range, or ``alpha`` is a scheme and ``class_counts`` missing.
 
     >>> logits, target = torch.zeros(2, 4), torch.tensor([3, -1])
     >>> FocalLoss(gamma=2.0)(logits, target)  # (3 / 4) ** 2 * log(4)
@@ -42,45 +51,43 @@ class FocalLoss(FrameLoss):
     def __init__(
         self,
         gamma: float = 2.0,
-        alpha: list[float] | None = None,
+        alpha: list[float] | Tensor | Scheme | None = None,
         label_smoothing: float = 0.0,
         ignore_index: int = IGNORE_INDEX,
         reduction: Reduction = "mean",
+        class_counts: list[int] | Tensor | None = None,
+        beta: float = 0.9999,
     ) -> None:
-        super().__init__(ignore_index=ignore_index, reduction=reduction)
+        super().__init__(label_smoothing, ignore_index, reduction)
         if gamma < 0:
             raise ValueError(f"gamma must be 0 or more, got {gamma}")
-        if not 0 <= label_smoothing <= 1:
-            raise ValueError(f"label_smoothing must be from 0 to 1, got {label_smoothing}")
-        if alpha is not None and any(weight < 0 for weight in alpha):
+        if isinstance(alpha, str):
+            if class_counts is None:
+                raise ValueError(f"alpha={alpha!r} needs class_counts, the training frames of each class")
+            alpha = class_weights(class_counts, alpha, beta)
+        weight = None if alpha is None else torch.as_tensor(alpha, dtype=torch.float32)
+        if weight is not None and not (weight >= 0).all():
             raise ValueError(f"alpha holds class weights, 0 or more each; got {alpha}")
         self.gamma = gamma
-        self.alpha = alpha
-        self.label_smoothing = label_smoothing
-        # Made again from ``alpha`` wherever the loss is made, so no checkpoint need carry it.
-        self.register_buffer("weight", None if alpha is None else torch.tensor(alpha), persistent=False)
+        self.num_classes = None if weight is None else len(weight)
+        # Made again from the arguments wherever the loss is made, so no checkpoint need carry it.
+        self.register_buffer("weight", weight, persistent=False)
 
-    def frame_losses(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Cost and class weight of each frame; see :meth:`FrameLoss.frame_losses`."""
-        weight = self._class_weights(logits)
+    @classmethod
+    def takes_class_counts(cls, init_args: Mapping[str, Any]) -> bool:
+        """True where ``alpha`` is a scheme."""
+        return isinstance(init_args.get("alpha"), str)
+
+    def class_losses(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Focused cost of each class; see :meth:`FrameLoss.class_losses`."""
+        weight = logits.new_ones(logits.shape[-1]) if self.weight is None else self.weight.to(logits.dtype)
         log_p = F.log_softmax(logits, dim=-1)
-        weights = weight[target]
-        losses = weights * self._focal(log_p.gather(1, target[:, None]).squeeze(1))
-        if self.label_smoothing:
-            spread = (weight * self._focal(log_p)).mean(dim=1)
-            losses = (1 - self.label_smoothing) * losses + self.label_smoothing * spread
-        return losses, weights
+        return weight * self._focal(log_p), weight
 
     def _focal(self, log_p: Tensor) -> Tensor:
+        smallest = torch.finfo(log_p.dtype)
         # For gamma below 1 the power's slope is infinite at p = 1, and infinity times 0 is NaN in the
-        # backward: clamped, the slope there is 0, which is the limit of the whole product.
-        rest = (1 - log_p.exp()).clamp_min(torch.finfo(log_p.dtype).tiny)
-        return -(rest**self.gamma) * log_p
-
-    def _class_weights(self, logits: Tensor) -> Tensor:
-        classes = logits.shape[-1]
-        if self.weight is None:
-            return logits.new_ones(classes)
-        if len(self.weight) != classes:
-            raise ValueError(f"alpha needs one weight a class: {len(self.weight)} weights, {classes} classes")
-        return self.weight.to(logits.dtype)
+        # backward: clamped, the slope there is 0, which is the limit of the whole product. Likewise for the
+        # log of a class that is ruled out, which costs only its own frames.
+        rest = (-torch.expm1(log_p)).clamp_min(smallest.tiny)
+        return -(rest**self.gamma) * log_p.clamp_min(smallest.min)

@@ -53,6 +53,26 @@ def test_works_in_a_notebook(small_corpus: Corpus):
     assert ids(module.val_dataloader()) == ids(module.test_dataloader()) == {"c", "d"}
 
 
+@pytest.mark.parametrize(
+    "folds", [{}, {"folds": 3, "fold": 0}, {"folds": 3, "fold": 1}, {"folds": 3, "fold": 2}]
+)
+def test_counts_classes_from_the_labels_alone(small_corpus: Corpus, folds: dict[str, int]):
+    module = data(small_corpus, **folds)
+    counts = module.class_counts
+    assert not (small_corpus.root / ".abaw_cache").exists()  # no sound was decoded
+    module.setup()
+    assert counts.tolist() == module.class_counts.tolist()
+    with pytest.raises(RuntimeError, match="setup"):
+        data(small_corpus).val_dataloader()
+
+
+def test_counting_classes_of_no_training_video(small_corpus: Corpus):
+    for path in small_corpus.root.glob("*/Train_Set/*.txt"):
+        path.unlink()
+    with pytest.raises(InputError, match="holds no train video; put label files into Train_Set/"):
+        _ = data(small_corpus).class_counts
+
+
 def test_chunks_hold_labels_and_masks_of_the_files(small_corpus: Corpus):
     small_corpus.add("e", [0, -1, -1, 3, 7] * 4, split="Validation_Set", missing=[0, 7, 18, 19])
     found: dict[str, dict[str, list]] = {}

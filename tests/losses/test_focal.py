@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from abaw.losses import FocalLoss
+from abaw.losses import FocalLoss, class_weights
 
 CLASSES = 5
 ALPHA = [1.0, 10.4, 0.3, 2.5, 0.0]
+COUNTS = [900, 40, 300, 7, 60]
 
 
 def batch(dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
@@ -128,6 +129,59 @@ def test_nothing_to_learn_from_is_zero_with_a_gradient(reduction: str) -> None:
     assert torch.equal(logits.grad, torch.zeros_like(logits))
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("alpha", [None, ALPHA])
+def test_soft_targets_without_gamma_are_cross_entropys(alpha: list[float] | None, smoothing: float) -> None:
+    logits, _ = batch(torch.float64)
+    generator = torch.Generator().manual_seed(1)
+    soft = torch.randn(logits.shape, generator=generator, dtype=torch.float64).softmax(dim=-1)
+    weight = None if alpha is None else torch.tensor(alpha, dtype=torch.float64)
+    expected = F.cross_entropy(
+        logits.flatten(0, 1), soft.flatten(0, 1), weight, reduction="none", label_smoothing=smoothing
+    )
+    loss = FocalLoss(0.0, alpha, smoothing, reduction="none")(logits, soft)
+    torch.testing.assert_close(loss.flatten(), expected, atol=1e-6, rtol=1e-6)
+    if alpha is None:
+        mean = FocalLoss(0.0, label_smoothing=smoothing)(logits, soft)
+        torch.testing.assert_close(mean, expected.mean())
+
+
+def test_soft_targets_focus_each_class_by_its_own_probability() -> None:
+    logits = torch.tensor([[1.0, -0.5, 2.0]], dtype=torch.float64)
+    target, smoothing, alpha, gamma = [0.7, 0.3, 0.0], 0.3, [2.0, 0.5, 1.0], 1.5
+    expected = 0.0
+    for c in range(3):
+        p = math.exp(logits[0, c]) / sum(math.exp(value) for value in logits[0])
+        q = (1 - smoothing) * target[c] + smoothing / 3
+        expected -= q * alpha[c] * (1 - p) ** gamma * math.log(p)
+    loss = FocalLoss(gamma, alpha, smoothing)
+    soft = torch.tensor([target], dtype=torch.float64)
+    assert FocalLoss(gamma, alpha, smoothing, reduction="sum")(logits, soft).item() == pytest.approx(expected)
+    assert loss(logits, soft).item() == pytest.approx(expected / (0.7 * 2.0 + 0.3 * 0.5))
+    mixed = logits.clone().requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: loss(x, soft), mixed)
+
+
+@pytest.mark.parametrize("scheme", ["inverse", "sqrt", "effective"])
+def test_alpha_may_be_a_scheme(scheme: str) -> None:
+    logits, target = batch()
+    loss = FocalLoss(alpha=scheme, class_counts=COUNTS, beta=0.99)
+    expected = FocalLoss(alpha=class_weights(COUNTS, scheme, 0.99))
+    assert torch.equal(loss(logits, target), expected(logits, target))
+    assert not torch.equal(loss(logits, target), FocalLoss()(logits, target))
+    assert loss.describe()["init_args"]["class_counts"] == COUNTS
+    assert FocalLoss.takes_class_counts({"alpha": scheme})
+    assert not FocalLoss.takes_class_counts({"alpha": ALPHA})
+    assert not FocalLoss.takes_class_counts({})
+
+
+def test_nearly_certain_frames_keep_their_digits() -> None:
+    # 1 - p is 2e-9, which single precision loses when it subtracts p from 1.
+    loss = FocalLoss(gamma=1.0)(torch.tensor([[20.0, 0.0]]), torch.tensor([0]))
+    rest = 1 / (1 + math.exp(20))
+    assert loss.item() == pytest.approx(-rest * math.log1p(-rest), rel=1e-4)
+
+
 def test_easy_frames_count_less() -> None:
     logits = torch.tensor([[4.0, 0.0], [0.5, 0.0]])
     target = torch.tensor([0, 0])
@@ -149,18 +203,19 @@ def test_weights_move_along_but_are_not_saved() -> None:
     loss = FocalLoss(alpha=ALPHA)
     assert not loss.state_dict()
     assert loss.to("meta").weight.is_meta
-    assert loss.alpha == ALPHA
     assert loss.describe()["init_args"] == {"alpha": ALPHA}
 
 
 def test_refuses_wrong_arguments() -> None:
     with pytest.raises(ValueError, match="gamma must be 0 or more"):
         FocalLoss(-0.1)
-    with pytest.raises(ValueError, match="label_smoothing must be from 0 to 1"):
-        FocalLoss(label_smoothing=1.5)
     with pytest.raises(ValueError, match="alpha holds class weights"):
         FocalLoss(alpha=[1.0, -1.0])
-    with pytest.raises(ValueError, match="alpha needs one weight a class: 2 weights, 5 classes"):
+    with pytest.raises(ValueError, match="FocalLoss was made for 2 classes, got logits of 5"):
         FocalLoss(alpha=[1.0, 2.0])(*batch())
+    with pytest.raises(ValueError, match="alpha='sqrt' needs class_counts"):
+        FocalLoss(alpha="sqrt")
+    with pytest.raises(ValueError, match="no scheme 'rare' of class weights; there are inverse, sqrt, eff"):
+        FocalLoss(alpha="rare", class_counts=COUNTS)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"targets must be 0 to 4, or -1 where not annotated; got \[5\]"):
         FocalLoss()(torch.zeros(2, 5), torch.tensor([5, 0]))

@@ -3,16 +3,17 @@ import math
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from abaw.losses import FrameLoss
+from abaw.losses import FocalLoss, FrameLoss
 
 
 class Quoted(FrameLoss):
     """Costs what the first logit says, weighted by the class index plus one."""
 
-    def frame_losses(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        weights = (target + 1).to(logits.dtype)
-        return weights * logits[:, 0], weights
+    def class_losses(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        weights = 1 + torch.arange(logits.shape[1], dtype=logits.dtype)
+        return weights * logits[:, :1], weights
 
 
 LOGITS = torch.tensor([[[2.0, 0.0], [3.0, 0.0]], [[math.nan, math.inf], [5.0, 0.0]]])
@@ -60,10 +61,48 @@ def test_half_types_are_computed_in_single_precision(given: torch.dtype, compute
     assert Quoted()(LOGITS.to(given), TARGET).dtype == computed
 
 
+SOFT = torch.tensor([[[1.0, 0.0], [0.25, 0.75]], [[0.0, 0.0], [0.0, 1.0]]])
+
+
+def test_soft_targets_share_the_costs_of_the_classes() -> None:
+    assert Quoted(reduction="none")(LOGITS, SOFT).tolist() == [[2.0, 0.25 * 3 + 0.75 * 6], [0.0, 10.0]]
+    assert [part.item() for part in Quoted().sum_and_weight(LOGITS, SOFT)] == [17.25, 1 + 1.75 + 2]
+    certain = F.one_hot(TARGET.clamp_min(0), 2) * (TARGET != -1)[..., None]
+    for reduction in ("none", "mean", "sum"):
+        loss = Quoted(label_smoothing=0.3, reduction=reduction)
+        torch.testing.assert_close(loss(LOGITS, certain.half()), loss(LOGITS, TARGET))
+
+
+def test_smoothing_spreads_the_target_over_all_classes() -> None:
+    loss = Quoted(label_smoothing=0.2, reduction="none")
+    # The classes cost 2 and 4, then 3 and 6, then 5 and 10.
+    expected = [[0.9 * 2 + 0.1 * 4, 0.1 * 3 + 0.9 * 6], [0.0, 0.1 * 5 + 0.9 * 10]]
+    torch.testing.assert_close(loss(LOGITS, TARGET), torch.tensor(expected))
+    # The weights that the mean divides by are not smoothed.
+    assert loss.sum_and_weight(LOGITS, TARGET)[1] == 5
+
+
+def test_autocast_changes_nothing() -> None:
+    weights = torch.tensor([1.0, 1.003])  # bfloat16 has no such number
+    loss = FocalLoss(gamma=0.0, alpha=weights, label_smoothing=0.1)
+    logits = torch.randn(64, 2, generator=torch.Generator().manual_seed(0))
+    target = torch.arange(64) % 2
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = loss.sum_and_weight(logits, target)
+    assert torch.equal(torch.stack(inside), torch.stack(loss.sum_and_weight(logits, target)))
+
+
 def test_refuses_what_does_not_fit() -> None:
+    with pytest.raises(ValueError, match="label_smoothing must be from 0 to 1"):
+        Quoted(label_smoothing=1.5)
+    with pytest.raises(ValueError, match=r"got \(2, 2, 2\) and torch.float32 \(2, 2\)"):
+        Quoted()(LOGITS, TARGET.float())
+    for wrong in (SOFT * 1.5, SOFT - 0.5, SOFT.masked_fill(SOFT == 1, math.nan)):
+        with pytest.raises(ValueError, match="targets of a floating type are probabilities"):
+            Quoted()(LOGITS, wrong)
     with pytest.raises(ValueError, match="reduction must be"):
         Quoted(reduction="average")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"need targets .* got \(2, 2, 2\) and \(2, 1\)"):
+    with pytest.raises(ValueError, match=r"need targets .* got \(2, 2, 2\) and torch.int64 \(2, 1\)"):
         Quoted()(LOGITS, TARGET[:, :1])
     with pytest.raises(ValueError, match=r"targets must be 0 to 1, or -1 where not annotated; got \[-7, 2\]"):
         Quoted()(LOGITS, torch.tensor([[2, -7], [2, -1]]))
