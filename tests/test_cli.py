@@ -230,7 +230,7 @@ def test_class_weights_of_another_number_are_refused(
     corpus: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = [*fit_arguments(corpus, Path("run")), "--model.loss.init_args.alpha=[1, 2]"]
-    assert "2 weights in alpha, but there are 8 classes" in told_in_one_line(arguments, capsys)
+    assert "was made for 2 classes, but there are 8" in told_in_one_line(arguments, capsys)
 
 
 def test_resuming_goes_on_where_it_ended(run: Path, corpus: Path, tmp_path: Path) -> None:
