@@ -10,11 +10,13 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.loggers import CSVLogger
 
 # Imported whole so that a YAML file may name their classes without a path.
+import abaw.data
 import abaw.encoders
 import abaw.fusion
 import abaw.losses  # noqa: F401
 from abaw.callbacks import PredictionWriter, RunCheckpoint, SlidingWindowInference, TestReport
-from abaw.data import AffWild2DataModule
+from abaw.data.base import WindowDataModule
+from abaw.ensemble import predict_average
 from abaw.errors import InputError
 from abaw.files import replacing
 from abaw.module import ExpressionModule, feature_size
@@ -58,9 +60,10 @@ class ExpressionCLI(LightningCLI):
         parser.add_lightning_class_args(RunCheckpoint, "checkpoint")
         parser.add_lightning_class_args(TestReport, "report")
         parser.add_lightning_class_args(PredictionWriter, "predictions")
-        parser.link_arguments("data.window", "inference.window")
-        parser.link_arguments("data.frame_step", "inference.frame_step")
-        parser.link_arguments("data.template", "predictions.template")
+        parser.set_defaults({"data": {"class_path": "AffWild2DataModule"}})
+        parser.link_arguments("data.init_args.window", "inference.window")
+        parser.link_arguments("data.init_args.frame_step", "inference.frame_step")
+        parser.link_arguments("data.init_args.template", "predictions.template")
         parser.link_arguments("data.class_names", "model.class_names", apply_on="instantiate")
         head = "model.fusion.init_args"
         parser.link_arguments("data.num_classes", f"{head}.num_classes", apply_on="instantiate")
@@ -157,17 +160,43 @@ class ExpressionCLI(LightningCLI):
 
 
 def run(command: str, arguments: list[str]) -> int:
-    """Run one of LightningCLI's commands.
+    """Run one of LightningCLI's commands; ``predict`` with several runs averages them.
 
     Raises:
         InputError: If something the user gave is wrong.
     """
+    rest, runs = _take(arguments, "--run")
+    if command == "predict" and len(runs) > 1:
+        _predict_average(rest, runs)
+    else:
+        _start(command, arguments)
+    return 0
+
+
+def _predict_average(arguments: list[str], runs: list[str]) -> None:
+    for option in ("--ckpt_path", "--weights"):
+        if _take(arguments, option)[1]:
+            raise InputError(f"{option} would be taken for each of the runs: give a single --run")
+    rest, folders = _take(arguments, "--predictions.output_dir")
+    if not folders:
+        raise InputError("say where the average of the runs goes: --predictions.output_dir DIR")
+    for folder in runs:
+        expand_run("predict", [f"--run={folder}"])
+
+    def predict(run: str, output: Path) -> ExpressionCLI:
+        return _start("predict", [f"--run={run}", *rest, f"--predictions.output_dir={output}"])
+
+    predict_average(runs, Path(folders[-1]), predict)
+
+
+def _start(command: str, arguments: list[str]) -> ExpressionCLI:
     # Told by the parser as exceptions, so that one line of ours can say it.
     told = {"exit_on_error": False}
     try:
-        ExpressionCLI(
+        return ExpressionCLI(
             ExpressionModule,
-            AffWild2DataModule,
+            WindowDataModule,
+            subclass_mode_data=True,
             trainer_class=ExpressionTrainer,
             args=[command, *expand_run(command, arguments)],
             save_config_callback=RunConfig,
@@ -188,19 +217,21 @@ def run(command: str, arguments: list[str]) -> int:
             raise
         problem = " ".join(str(error).split()[:40])
         raise InputError(f"the checkpoint does not fit the configured model: {problem} …") from error
-    return 0
 
 
 def expand_run(command: str, arguments: list[str]) -> list[str]:
     """Replace ``--run RUN`` by the run's configuration and checkpoint, first, so that later options win.
 
     Raises:
-        InputError: If RUN is not a run's folder, or a checkpoint is given without a configuration.
+        InputError: If RUN is not a run's folder, there are several, or a checkpoint is given without a
+            configuration.
     """
-    arguments, folder = _take(arguments, "--run")
-    if folder is None:
+    arguments, folders = _take(arguments, "--run")
+    if not folders:
         return _config_of_checkpoint(arguments)
-    run_folder = Path(folder)
+    if len(folders) > 1:
+        raise InputError(f"--run is given {len(folders)} times; predict alone takes several runs")
+    run_folder = Path(folders[0])
     config = run_folder / "config.yaml"
     if not config.is_file():
         raise InputError(
@@ -219,9 +250,10 @@ def expand_run(command: str, arguments: list[str]) -> list[str]:
 
 def _config_of_checkpoint(arguments: list[str]) -> list[str]:
     configured = any(a.split("=")[0] in ("-c", "--config", "-h", "--help") for a in arguments)
-    rest, checkpoint = _take(arguments, "--ckpt_path")
-    if configured or checkpoint is None:
+    rest, checkpoints = _take(arguments, "--ckpt_path")
+    if configured or not checkpoints:
         return arguments
+    checkpoint = checkpoints[-1]
     config = Path(checkpoint).parent.parent / "config.yaml"
     if not config.is_file():
         raise InputError(
@@ -230,19 +262,20 @@ def _config_of_checkpoint(arguments: list[str]) -> list[str]:
     return [f"--config={config}", f"--ckpt_path={checkpoint}", *rest]
 
 
-def _take(arguments: list[str], option: str) -> tuple[list[str], str | None]:
-    """Arguments without ``option``, and its value."""
-    rest, value, given = [], None, iter(arguments)
+def _take(arguments: list[str], option: str) -> tuple[list[str], list[str]]:
+    """Arguments without ``option``, and its values."""
+    rest, values, given = [], [], iter(arguments)
     for argument in given:
         if argument == option:
             value = next(given, None)
             if value is None:
                 raise InputError(f"{option} needs a value")
+            values.append(value)
         elif argument.startswith(f"{option}="):
-            value = argument.split("=", 1)[1]
+            values.append(argument.split("=", 1)[1])
         else:
             rest.append(argument)
-    return rest, value
+    return rest, values
 
 
 def _read_checkpoint(path: str) -> dict[str, Any]:

@@ -3,16 +3,18 @@
 import re
 from typing import Final
 
+from abaw.data.base import WindowDataModule
 from abaw.encoders import AudioEncoder, VisualEncoder
 from abaw.fusion import FusionHead, ModalityDropout
 from abaw.losses import FrameLoss
 
 SLOTS: Final[dict[str, type]] = {
-    "visual_encoder": VisualEncoder,
-    "audio_encoder": AudioEncoder,
-    "fusion": FusionHead,
-    "loss": FrameLoss,
-    "modality_dropout": ModalityDropout,
+    "model.visual_encoder": VisualEncoder,
+    "model.audio_encoder": AudioEncoder,
+    "model.fusion": FusionHead,
+    "model.loss": FrameLoss,
+    "model.modality_dropout": ModalityDropout,
+    "data": WindowDataModule,
 }
 # The types that a value was tried against say nothing beyond the reasons why it fitted none.
 _NOISE = re.compile(
@@ -24,12 +26,12 @@ _NOISE = re.compile(
 def explain(error: Exception) -> str:
     """One line for a parser's error; a wrong class name is answered with the names there are."""
     text = str(error)
-    slot = re.search(r"model\.(\w+)", text)
+    slot = re.search(r"model\.\w+|\bdata\b", text)
     name = re.search(r"Expected a dot import path string: (\S+)", text)
-    if name and slot and slot[1] in SLOTS:
-        kind = SLOTS[slot[1]]
+    if name and slot and slot[0] in SLOTS:
+        kind = SLOTS[slot[0]]
         return (
-            f"model.{slot[1]}: {name[1]} is no {kind.__name__} that can be imported; there are "
+            f"{slot[0]}: {name[1]} is no {kind.__name__} that can be imported; there are "
             f"{', '.join(class_names(kind))}, or the path of one of your own: module.Class"
         )
     lines = [line.strip(" -\t") for line in text.splitlines()]

@@ -50,7 +50,7 @@ def told_in_one_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -
     ("arguments", "words"),
     [
         (["tset"], "there is no command 'tset'"),
-        (["fit"], "model.fusion, fit.data.root; give --config FILE, or --run RUN"),
+        (["fit"], "data: the following arguments are required: root; give --config FILE, or --run RUN"),
         (["fit", "--config=none.yaml"], "none.yaml"),
         (["fit", f"--config={QUICKSTART}", "--data.root=/no/where"], "/no/where: no such folder"),
         (["test", "--run"], "--run needs a value"),
@@ -73,7 +73,7 @@ def test_bad_commands(arguments: list[str], words: str, capsys: pytest.CaptureFi
         ("--model.modality_dropout.init_args.p_visual=2", "p_visual is a probability"),
         ("--model.lr=fast", "model.lr"),
         ("--model.warmup=7", "warmup is a share"),
-        ("--inference.window=3", "data.window"),
+        ("--inference.window=3", "data.init_args.window"),
         ("--ckpt_path=no.ckpt", "there is no checkpoint no.ckpt"),
         ("--weights=no.ckpt", "there is no checkpoint no.ckpt"),
         ("--trainer.precision=77", "trainer.precision"),

@@ -46,3 +46,10 @@ def test_a_wrong_class_name_is_answered_with_those_there_are() -> None:
     line = explain(ValueError(told))
     assert line.startswith("model.fusion: Concat is no FusionHead")
     assert "ConcatFusion, DualBranchTransformer" in line
+
+
+def test_so_is_a_wrong_data_module() -> None:
+    told = 'Parser key "data":\n  Expected a dot import path string: Feature'
+    line = explain(ValueError(told))
+    assert line.startswith("data: Feature is no WindowDataModule")
+    assert "AffWild2DataModule, FeatureDataModule" in line
