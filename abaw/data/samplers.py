@@ -32,7 +32,11 @@ class WindowSampler(DistributedSampler[Any]):
     """
 
     def __init__(
-        self, dataset: WindowDataset[Any], seed: int = 0, num_replicas: int | None = None, rank: int | None = None
+        self,
+        dataset: WindowDataset[Any],
+        seed: int = 0,
+        num_replicas: int | None = None,
+        rank: int | None = None,
     ) -> None:
         super().__init__(dataset, *_replicas(num_replicas, rank), shuffle=True, seed=seed)
         self._skipped = 0

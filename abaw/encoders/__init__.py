@@ -9,6 +9,7 @@ from abaw.encoders.frames import FrameEncoder
 from abaw.encoders.hf_audio import HFAudioEncoder
 from abaw.encoders.hf_visual import HFVisualEncoder
 from abaw.encoders.logmel import LogMelEncoder
+from abaw.encoders.precomputed import PrecomputedEncoder
 from abaw.encoders.sound import SoundEncoder
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "HFAudioEncoder",
     "HFVisualEncoder",
     "LogMelEncoder",
+    "PrecomputedEncoder",
     "SoundEncoder",
     "VisualEncoder",
 ]

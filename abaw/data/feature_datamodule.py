@@ -1,0 +1,118 @@
+"""Features that were computed before, for Lightning."""
+
+from pathlib import Path
+from typing import ClassVar
+
+from abaw.data.base import WindowDataModule
+from abaw.data.features import MODALITIES, FeatureReader, FeatureRecording, read_header, read_index
+from abaw.data.layout import Split, Video
+from abaw.errors import InputError
+
+
+class FeatureDataModule(WindowDataModule[FeatureRecording]):
+    """Windows of features that ``abaw extract`` wrote, whole videos in chunks for evaluation.
+
+    Stands in for the data module that the features were made of: the same videos, splits and folds, and the
+    same windows for the same seed. Batches hold ``visual_features`` and ``audio_features``, of the type that
+    they are kept in, instead of ``video`` and ``audio``. The files are mapped into memory; of a window its
+    own frames are read and nothing else.
+
+    Args:
+        root: The folder that ``abaw extract`` wrote.
+        window: T, frames of a training window. A chunk has ``window * frame_step`` frames.
+        stride: Frames of a video for each training window of an epoch; ``window * frame_step`` if not said.
+        batch_size: Windows, or chunks, in a batch.
+        num_workers: Processes that read batches, for each loader; 0 reads in this one.
+        frame_step: Frames from one frame of a training window to the next.
+        balanced: Whether training windows are drawn by class, see `abaw.data.datasets.WindowDataset`.
+        folds: Regroup the annotated videos into this many folds, instead of the official split.
+        fold: The one that is validated on, from 0.
+        template: The submission template, if it isn't in ``root``.
+        seed: Of windows and order.
+
+    Raises:
+        InputError: An argument is out of range, or (by the methods) something is wrong with the files.
+    """
+
+    _HINTS: ClassVar[dict[Split, str]] = {
+        "train": "extract the features of a corpus that has some",
+        "validation": "extract the features of a corpus that has some, or set folds",
+        "test": "extract the features of a corpus that has a test list or a template",
+    }
+
+    def __init__(
+        self,
+        root: str | Path,
+        window: int = 64,
+        stride: int | None = None,
+        batch_size: int = 8,
+        num_workers: int = 2,
+        frame_step: int = 1,
+        balanced: bool = False,
+        folds: int | None = None,
+        fold: int = 0,
+        template: str | Path | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(
+            root,
+            window=window,
+            stride=stride,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            frame_step=frame_step,
+            balanced=balanced,
+            folds=folds,
+            fold=fold,
+            template=template,
+            seed=seed,
+        )
+        # A checkpoint holds plain types alone.
+        root = str(root)
+        template = template if template is None else str(template)
+        self.save_hyperparameters(logger=False)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The C class names, from one file; needs no ``setup``."""
+        return tuple(read_header(read_index(self.root)[0]).class_names)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Open all files, for every stage at once."""
+        if self._recordings:
+            return
+        recordings = [FeatureRecording(path) for path in read_index(self.root)]
+        first = recordings[0].header
+        for recording in recordings:
+            if difference := recording.header.difference(first, "class_names", "encoders", "settings"):
+                raise InputError(
+                    f"{recording.path}: {difference} as in {recordings[0].path.name}; "
+                    "remove one of the two and run 'abaw extract' again."
+                )
+        self._set_videos([_video(recording) for recording in recordings], recordings)
+
+    def _reader(self) -> FeatureReader:
+        return FeatureReader(self._recordings[0])
+
+
+def feature_sizes(root: str | Path) -> dict[str, int]:
+    """The size D of each modality's features in a folder that ``abaw extract`` wrote.
+
+    Raises:
+        InputError: It is no such folder, or not complete.
+    """
+    tensors = FeatureRecording(read_index(Path(root))[0]).tensors
+    return {name: tensors[name].shape[1] for name in MODALITIES if name in tensors}
+
+
+def _video(recording: FeatureRecording) -> Video:
+    header = recording.header
+    return Video(
+        header.video_id,
+        header.split,
+        header.raw_id,
+        annotation=None,
+        crops=None,
+        raw=None,
+        num_frames=header.num_frames,
+    )

@@ -1,0 +1,239 @@
+"""Features on disk: one safetensors file a video and person, and an index that names them all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from abaw.data.layout import Split
+from abaw.data.windows import Sample
+from abaw.errors import InputError
+from abaw.files import replacing
+from abaw.labels import IGNORE_INDEX
+
+MODALITIES: Final = ("visual", "audio")
+"""The tensors of features that a file can hold."""
+
+_VERSION: Final = 1
+_KEY: Final = "abaw"
+_INDEX: Final = "index.json"
+
+
+@dataclass(frozen=True)
+class FeatureHeader:
+    """What a file of features says of itself; plain data.
+
+    Attributes:
+        video_id: The video's name, person suffix included.
+        raw_id: The name of the raw video, which persons share.
+        split: The official split.
+        class_names: The C class names.
+        num_frames: N.
+        lead: Seconds of sound before the first frame of a window.
+        encoders: By modality, what made the features: ``class_path``, ``init_args`` (null if they are not
+            plain data) and ``weights``, a SHA-256 of them. A modality without an encoder isn't there.
+        settings: What else the features depend on.
+    """
+
+    video_id: str
+    raw_id: str
+    split: Split
+    class_names: list[str]
+    num_frames: int
+    lead: float
+    encoders: dict[str, dict[str, Any]]
+    settings: dict[str, Any]
+
+    def difference(self, other: FeatureHeader, *attributes: str) -> str | None:
+        """The first difference in some attributes, in words; None if there is none."""
+        mine, others = (_flatten({name: getattr(h, name) for name in attributes}) for h in (self, other))
+        for key in sorted(mine.keys() | others.keys()):
+            if mine.get(key) != others.get(key):
+                return f"{key} is {mine.get(key)}, not {others.get(key)}"
+        return None
+
+
+def write_features(path: Path, header: FeatureHeader, tensors: Mapping[str, Tensor]) -> None:
+    """Write the features of one video, whole or not at all; the bytes depend on the arguments alone.
+
+    Args:
+        path: The file to write, ``<video_id>.safetensors``.
+        header: What they are.
+        tensors: ``visual`` and ``audio``, float (N, D), as far as there are encoders; ``video_mask`` and
+            ``audio_mask``, bool (N,); ``target``, int64 (N,); ``time``, float64 (N,), seconds on the video's
+            own clock.
+    """
+    # One entry alone: safetensors puts several into a random order.
+    metadata = {_KEY: json.dumps({"version": _VERSION, **asdict(header)}, sort_keys=True)}
+    with replacing(path) as temporary:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata)
+
+
+def read_header(path: Path) -> FeatureHeader:
+    """Read what a file of features says of itself, and none of its features.
+
+    Raises:
+        InputError: It is no whole file of features, or one of another version.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            entries = json.loads((file.metadata() or {})[_KEY])
+        if entries.pop("version") != _VERSION:
+            raise InputError(f"{path}: was written by another version of abaw; extract the features again.")
+        return FeatureHeader(**{field.name: entries[field.name] for field in fields(FeatureHeader)})
+    except (OSError, SafetensorError, LookupError, ValueError) as error:
+        raise InputError(
+            f"{path}: is damaged, or holds no features; remove it and run 'abaw extract' again. ({error})"
+        ) from error
+
+
+def write_index(folder: Path, videos: Sequence[str]) -> None:
+    """Say which videos a folder of features holds when it is complete.
+
+    Args:
+        folder: The folder.
+        videos: Their names, in the order of the corpus: training windows are drawn by their numbers.
+    """
+    with replacing(folder / _INDEX) as temporary:
+        temporary.write_text(
+            json.dumps({"version": _VERSION, "videos": list(videos)}, indent=1) + "\n", "utf-8"
+        )
+
+
+def read_index(folder: Path) -> list[Path]:
+    """The files of a folder of features, in the order of the corpus.
+
+    Raises:
+        InputError: It is no such folder, or not complete.
+    """
+    try:
+        names = json.loads((folder / _INDEX).read_text("utf-8"))["videos"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise InputError(f"{folder}: is no folder of features; 'abaw extract' writes one.") from error
+    paths = [folder / f"{name}.safetensors" for name in names]
+    if missing := [path.stem for path in paths if not path.is_file()]:
+        raise InputError(
+            f"{folder}: {len(missing)} of {len(paths)} videos are missing (first: {', '.join(missing[:3])}); "
+            "run 'abaw extract' again, it goes on where it stopped."
+        )
+    return paths
+
+
+class FeatureRecording:
+    """The features of one video: a file that is mapped into memory, not read.
+
+    Args:
+        path: What `write_features` wrote.
+
+    Attributes:
+        header: What the file says of itself.
+
+    Raises:
+        InputError: It is no whole file of features.
+    """
+
+    num_broken = 0
+    """Crops that could not be read: that was told when the features were made."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.header = read_header(path)
+
+    def __len__(self) -> int:
+        return self.header.num_frames
+
+    @property
+    def video_id(self) -> str:
+        """The video's name."""
+        return self.header.video_id
+
+    @cached_property
+    def tensors(self) -> dict[str, Tensor]:
+        """The file's tensors, see `write_features`; only what is indexed is read."""
+        return load_file(self.path)
+
+    @cached_property
+    def target(self) -> NDArray[np.int64]:
+        """int64 (N,), class index, ``IGNORE_INDEX`` where not annotated."""
+        return self.tensors["target"].numpy()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A process that is sent this opens the file itself: pickled, a mapped tensor is a copy.
+        return {"path": self.path, "header": self.header}
+
+
+class FeatureReader:
+    """Cuts windows out of the features of videos.
+
+    Args:
+        example: Any of the videos: all have features of its sizes and type.
+    """
+
+    def __init__(self, example: FeatureRecording) -> None:
+        self._empty = {
+            name: example.tensors[name][:0].clone() for name in MODALITIES if name in example.tensors
+        }
+
+    def read(
+        self, recording: FeatureRecording, frames: NDArray[np.int64], rng: np.random.Generator | None = None
+    ) -> Sample:
+        """Read a window of evenly spaced frames.
+
+        Args:
+            recording: The video.
+            frames: int64 (T,), ascending frame numbers, then -1 where padded; the first is a frame.
+            rng: Not used: features are not augmented.
+
+        Returns:
+            What `Batch` holds, without the leading B.
+        """
+        sample = self.padding(len(frames))
+        present = frames[frames >= 0]
+        count, first = len(present), int(present[0])
+        # A slice of a mapped tensor is copied at once, and row by row for a list of numbers.
+        step = int(present[1]) - first if count > 1 else 1
+        taken = slice(first, int(present[-1]) + 1, step)
+        tensors = recording.tensors
+        for modality in self._empty:
+            sample[f"{modality}_features"][:count] = tensors[modality][taken]
+        for name in ("video_mask", "audio_mask", "target"):
+            sample[name][:count] = tensors[name][taken]
+        start = float(tensors["time"][first]) - recording.header.lead
+        sample["time"][:count] = tensors["time"][taken] - start
+        sample["frame"][:count] = torch.from_numpy(present)
+        return sample | {
+            "video_id": recording.video_id,
+            "audio_start": start,
+            "num_frames": len(recording),
+        }
+
+    def padding(self, num_frames: int) -> Sample:
+        """A window of T = ``num_frames`` that holds no frame at all."""
+        features = {f"{n}_features": e.new_zeros(num_frames, e.shape[1]) for n, e in self._empty.items()}
+        return features | {
+            "video_mask": torch.zeros(num_frames, dtype=torch.bool),
+            "audio_mask": torch.zeros(num_frames, dtype=torch.bool),
+            "time": torch.zeros(num_frames),
+            "target": torch.full((num_frames,), IGNORE_INDEX),
+            "frame": torch.full((num_frames,), -1),
+            "video_id": "",
+            "audio_start": 0.0,
+            "num_frames": 0,
+        }
+
+
+def _flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(tree, dict):
+        return {prefix.removesuffix("."): tree}
+    return {k: v for name, branch in tree.items() for k, v in _flatten(branch, f"{prefix}{name}.").items()}

@@ -1,0 +1,53 @@
+"""The encoder that has nothing left to do."""
+
+from torch import Tensor
+
+from abaw.encoders.base import AudioEncoder, VisualEncoder
+
+
+class PrecomputedEncoder(VisualEncoder, AudioEncoder):
+    """Takes the place of an encoder, of either kind, whose features were computed before.
+
+    The model then looks for ``visual_features`` or ``audio_features`` in its batches, which
+    `abaw.data.FeatureDataModule` serves.
+
+    Args:
+        out_features: D, the size of a feature vector; the command line takes it from the files.
+
+    Raises:
+        ValueError: ``out_features`` is not said, or not positive.
+
+    Example:
+        >>> import torch
+        >>> encoder = PrecomputedEncoder(out_features=2)
+        >>> encoder(torch.ones(1, 2, 2, dtype=torch.float16), torch.tensor([[True, False]]))
+        tensor([[[1., 1.],
+                 [0., 0.]]])
+    """
+
+    def __init__(self, out_features: int | None = None) -> None:
+        super().__init__()
+        if out_features is None or out_features < 1:
+            raise ValueError(f"out_features must be the features' size, at least 1, not {out_features}")
+        self.out_features = out_features
+
+    # An encoder of both kinds, and of neither: it is given features in place of pictures or sound.
+    def forward(self, features: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
+        """Hand the features on.
+
+        Args:
+            features: float (B, T, D), of any precision.
+            mask: bool (B, T), True where the face or the voice is there.
+
+        Returns:
+            float32 features (B, T, D), zeros where ``mask`` is False.
+
+        Raises:
+            ValueError: a shape or a type is another.
+        """
+        expected = (*mask.shape, self.out_features)
+        if features.shape != expected or not features.is_floating_point():
+            raise ValueError(
+                f"features must be floating point {expected}, not {features.dtype} {tuple(features.shape)}"
+            )
+        return features.float().masked_fill(~mask[..., None], 0)
