@@ -71,8 +71,6 @@ def submit(folders: list[Path], template: Path | None, output: Path) -> int:
     """Write the submission of one run's scores, or of several runs' average."""
     from abaw.postprocess import average_scores, list_scores, submit_scores  # torch: not for --help
 
-    if template is not None and template.resolve() == output.resolve():
-        raise InputError(f"{template}: would be overwritten; write the submission to another file")
     averages = ((video, average_scores(paths)) for video, paths in list_scores(folders).items())
     print(submit_scores(output, template, averages).describe(output))
     return 0

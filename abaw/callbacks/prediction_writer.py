@@ -58,7 +58,7 @@ class PredictionWriter(Callback, VideoScoresConsumer):
         if not self._enabled:
             return
         # On every rank, so that all of them stop where the input is wrong.
-        template, submission = self._template(trainer), self._submission(trainer)
+        template, submission = self.template_of(trainer), self._submission(trainer)
         videos = _videos_to_predict(trainer)
         if template is not None:
             if template.resolve() == submission.resolve():
@@ -105,13 +105,18 @@ class PredictionWriter(Callback, VideoScoresConsumer):
             return
         scores_dir, target = self._scores_dir(trainer), self._submission(trainer)
         saved = ((path.stem, load_scores(path)) for path in sorted(scores_dir.glob("*.safetensors")))
-        report = submit_scores(target, self._template(trainer), saved)
+        report = submit_scores(target, self.template_of(trainer), saved)
         Console().print(
             f"{report.describe(target)}\nScores of each video: {scores_dir}",
             markup=False,
             highlight=False,
             soft_wrap=True,
         )
+
+    def template_of(self, trainer: pl.Trainer) -> Path | None:
+        """The sample submission whose rows are asked for: this callback's, else the data module's."""
+        path = self.template or getattr(getattr(trainer, "datamodule", None), "template_path", None)
+        return None if path is None else Path(path)
 
     def _scores_dir(self, trainer: pl.Trainer) -> Path:
         return self._submission(trainer).parent / "scores"
@@ -125,10 +130,6 @@ class PredictionWriter(Callback, VideoScoresConsumer):
     def _submission(self, trainer: pl.Trainer) -> Path:
         folder = Path(self.output_dir or Path(trainer.default_root_dir) / "predictions")
         return folder / "predictions.txt"
-
-    def _template(self, trainer: pl.Trainer) -> Path | None:
-        path = self.template or getattr(getattr(trainer, "datamodule", None), "template_path", None)
-        return None if path is None else Path(path)
 
 
 def _videos_to_predict(trainer: pl.Trainer) -> set[str] | None:

@@ -145,9 +145,11 @@ def submit_scores(
         videos: Name and scores of each video; one at a time is held.
 
     Raises:
-        InputError: If there is no video, a video has no score at all, the videos' classes differ, or the
-            template does not fit.
+        InputError: If there is no video, a video has no score at all, the videos' classes differ, the
+            template does not fit, or it is the file to write.
     """
+    if template is not None and template.resolve() == path.resolve():
+        raise InputError(f"{template}: would be overwritten; write the submission to another file")
     labels: dict[str, Tensor] = {}
     present: dict[str, Tensor] = {}
     class_names: tuple[str, ...] = ()
