@@ -55,6 +55,8 @@ def smooth(
         )
     check_smoothing(kind, width)
     there = covered.cpu()
+    if not there.any():
+        return torch.zeros_like(scores)
     # What is written where a frame is not covered may be anything, NaN included.
     given = torch.where(there[:, None], scores.detach().cpu().double(), 0.0)
     if kind == "median":
