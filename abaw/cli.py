@@ -15,7 +15,7 @@ Facial expressions in the wild, from face and voice, either of which may be miss
   fit             train a model          --config FILE, or --run RUN to resume
   validate        score the validation videos    --run RUN
   test            score them with face and voice, each alone, and the majority    --run RUN
-  predict         write predictions.txt and scores for the test videos    --run RUN
+  predict         write predictions.txt and scores for the test videos    --run RUN; several are averaged
   submit SCORES   write predictions.txt of predicted scores, or check one    --template FILE
 
   abaw <command> --help    the options of a command
