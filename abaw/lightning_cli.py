@@ -1,4 +1,4 @@
-"""``abaw fit | validate | test | predict``: LightningCLI with the library's parts wired in."""
+"""``abaw fit | validate | test | predict | extract``: LightningCLI with the library's parts wired in."""
 
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from jsonargparse import ArgumentError
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.utilities import rank_zero_warn
 
 # Imported whole so that a YAML file may name their classes without a path.
 import abaw.data
@@ -19,6 +20,7 @@ from abaw.data.base import WindowDataModule
 from abaw.ensemble import predict_average
 from abaw.errors import InputError
 from abaw.files import replacing
+from abaw.feature_slots import size_precomputed_encoders
 from abaw.module import ExpressionModule, feature_size
 from abaw.parse_errors import explain
 from abaw.trainer import ExpressionTrainer
@@ -75,7 +77,7 @@ class ExpressionCLI(LightningCLI):
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """The commands, and the arguments of the Trainer's methods that they settle themselves."""
-        commands = LightningCLI.subcommands()
+        commands = LightningCLI.subcommands() | {"extract": {"model", "datamodule", "output_dir"}}
         commands["test"].add("verbose")
         commands["predict"].add("return_predictions")
         return {name: {*skipped, "weights_only"} for name, skipped in commands.items()}
@@ -84,13 +86,24 @@ class ExpressionCLI(LightningCLI):
         """Parse what :func:`run` made of the user's arguments."""
         self.config = parser.parse_args(args)
 
+    def _prepare_subcommand_parser(
+        self, klass: type, subcommand: str, **kwargs: Any
+    ) -> LightningArgumentParser:
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if subcommand == "extract":
+            parser.add_argument("output_dir", metavar="OUT", help="The folder to write.")
+            self._subcommand_method_arguments[subcommand].append("output_dir")
+        return parser
+
     def _parse_ckpt_path(self) -> None:
         # Lightning would let the checkpoint's hyper-parameters override what the user has typed.
         return
 
     def before_instantiate_classes(self) -> None:
-        """Refuse what would be ignored, and a checkpoint that is not there."""
-        head = self._get(self.config, "model").fusion
+        """Refuse what would be ignored, and a checkpoint that is not there; size precomputed encoders."""
+        model = self._get(self.config, "model")
+        size_precomputed_encoders(model, self._get(self.config, "data"))
+        head = model.fusion
         for size in ("visual_dim", "audio_dim", "num_classes"):
             if head.get("init_args", {}).get(size) is not None:
                 raise InputError(
@@ -101,7 +114,7 @@ class ExpressionCLI(LightningCLI):
             raise InputError(
                 f"--weights {weights} would be overwritten by --ckpt_path {checkpoint}: give one"
             )
-        if self.subcommand != "fit" and not (checkpoint or weights):
+        if self.subcommand not in ("fit", "extract") and not (checkpoint or weights):
             raise InputError(
                 f"there is nothing trained to {self.subcommand}: give --run RUN or --ckpt_path FILE"
             )
@@ -165,6 +178,20 @@ def run(command: str, arguments: list[str]) -> int:
     Raises:
         InputError: If something the user gave is wrong.
     """
+    def before_extract(self) -> None:
+        """Warn of encoders that nothing has trained: a frozen one has its weights from elsewhere."""
+        slots = {"visual": self.model.visual_encoder, "audio": self.model.audio_encoder}
+        trainable = [
+            slot
+            for slot, e in slots.items()
+            if e is not None and any(p.requires_grad for p in e.parameters())
+        ]
+        if self._start_from is None and trainable:
+            rank_zero_warn(
+                f"no checkpoint is given: the weights of the {' and the '.join(trainable)} encoder are those "
+                "it starts with. Give --run RUN for trained ones, or freeze it."
+            )
+
     rest, runs = _take(arguments, "--run")
     if command == "predict" and len(runs) > 1:
         _predict_average(rest, runs)

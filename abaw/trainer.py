@@ -1,6 +1,11 @@
 """Lightning's Trainer, with the commands that are abaw's own."""
 
+from typing import Literal
+
 import lightning.pytorch as pl
+from lightning.pytorch.callbacks import ProgressBar
+
+from abaw.callbacks import FeatureWriter, FrameProgressBar, VideoScoresConsumer
 
 
 class ExpressionTrainer(pl.Trainer):
@@ -8,3 +13,43 @@ class ExpressionTrainer(pl.Trainer):
 
     They take ``model`` and ``datamodule`` as ``fit`` and ``predict`` do, and run on any strategy.
     """
+
+    def extract(
+        self,
+        model: pl.LightningModule,
+        datamodule: pl.LightningDataModule,
+        output_dir: str,
+        dtype: Literal["float32", "float16"] = "float32",
+        ckpt_path: str | None = None,
+        weights_only: bool | None = None,
+    ) -> None:
+        """Write the features of all videos into a folder, to train on by FeatureDataModule.
+
+        Can be killed at any moment: run again, it goes on where it stopped.
+
+        Args:
+            model: Whose encoders are run, an `abaw.ExpressionModule`.
+            datamodule: The corpus, an `abaw.data.AffWild2DataModule`.
+            output_dir: Where to write.
+            dtype: What features are kept in; float16 takes half the space, and keeps three digits.
+            ckpt_path: A checkpoint to take the weights from.
+            weights_only: As for ``predict``.
+
+        Raises:
+            InputError: If the folder holds features of other encoders, weights or settings.
+        """
+        callbacks: list[pl.Callback] = self.callbacks  # type: ignore[has-type]
+        shown = [FrameProgressBar()] if self.progress_bar_callback is not None else []
+        # Nobody wants scores, so the head is not run.
+        kept = [c for c in callbacks if not isinstance(c, (VideoScoresConsumer, ProgressBar))]
+        self.callbacks = [*kept, *shown, FeatureWriter(output_dir, dtype)]
+        try:
+            self.predict(
+                model,
+                datamodule=datamodule,
+                return_predictions=False,
+                ckpt_path=ckpt_path,
+                weights_only=weights_only,
+            )
+        finally:
+            self.callbacks = callbacks

@@ -1,12 +1,16 @@
 """Lightning callbacks: whole-video inference and what is done with its scores."""
 
 from abaw.callbacks.checkpoint import RunCheckpoint
+from abaw.callbacks.feature_writer import FeatureWriter
+from abaw.callbacks.frame_progress import FrameProgressBar
 from abaw.callbacks.inference import SlidingWindowInference
 from abaw.callbacks.prediction_writer import PredictionWriter
 from abaw.callbacks.report import TestReport
 from abaw.callbacks.results import VideoFeaturesConsumer, VideoScores, VideoScoresConsumer
 
 __all__ = [
+    "FeatureWriter",
+    "FrameProgressBar",
     "PredictionWriter",
     "RunCheckpoint",
     "SlidingWindowInference",

@@ -87,6 +87,9 @@ class SlidingWindowInference(Callback):
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, VideoFeaturesConsumer):
                 callback.on_video_encoded(trainer, pl_module, video)
+        takers = [c for c in trainer.callbacks if isinstance(c, VideoScoresConsumer)]  # type: ignore[attr-defined]
+        if trainer.predicting and not takers:
+            return
         for number, (condition, given) in enumerate(self._conditions(trainer, pl_module, video).items()):
             # Callback hooks do not run under autocast: enter what the encoders' steps ran under.
             with trainer.precision_plugin.forward_context():
@@ -102,9 +105,8 @@ class SlidingWindowInference(Callback):
                 video_mask=video.video_mask.cpu(),
                 audio_mask=video.audio_mask.cpu(),
             )
-            for callback in trainer.callbacks:  # type: ignore[attr-defined]
-                if isinstance(callback, VideoScoresConsumer):
-                    callback.on_video_scored(trainer, pl_module, result)
+            for taker in takers:
+                taker.on_video_scored(trainer, pl_module, result)
 
     @staticmethod
     def _conditions(

@@ -155,6 +155,11 @@ class AffWild2DataModule(WindowDataModule[Recording]):
         return self._videos
 
     @property
+    def targets(self) -> list[NDArray[np.int64]]:
+        """The labels of all videos, int64 (N,) each, in the corpus's order; needs ``setup``."""
+        return [recording.target for recording in self._recordings]
+
+    @property
     def reading(self) -> dict[str, float]:
         """What the features of a video depend on, beside the encoders; needs ``setup``."""
         reader = self._reader()

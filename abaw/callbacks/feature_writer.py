@@ -1,0 +1,223 @@
+"""Features of every video, computed once and kept."""
+
+import hashlib
+import shutil
+import time
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback
+from rich.console import Console
+from torch import Tensor
+
+from abaw.callbacks.results import VideoFeaturesConsumer
+from abaw.data import AffWild2DataModule
+from abaw.data.features import FeatureHeader, FeatureRecording, write_features, write_index
+from abaw.encoders import AudioEncoder, PrecomputedEncoder, VisualEncoder
+from abaw.engine import VideoFeatures
+from abaw.errors import InputError
+from abaw.files import make_writable, replacing
+from abaw.module import ExpressionModule
+
+_COMPARED = ("raw_id", "split", "class_names", "num_frames", "encoders", "settings")
+
+
+class FeatureWriter(Callback, VideoFeaturesConsumer):
+    """Writes the features of the whole corpus while ``trainer.predict`` runs, each video as it is complete.
+
+    Makes the data module serve the videos of all splits but those that are finished: after a kill, the next
+    run goes on where the last one stopped, and ends with the same bytes. Beside a file for each video (see
+    `abaw.data.features`) the folder gets their index and, if there is one, the submission template.
+
+    Args:
+        output_dir: The folder, seen by all ranks.
+        dtype: What features are kept in. Half precision takes half the space, and keeps three digits.
+    """
+
+    def __init__(self, output_dir: str | Path, dtype: Literal["float32", "float16"] = "float32") -> None:
+        self.output_dir = Path(output_dir)
+        self.dtype = dtype
+        self._finished: list[str] = []
+        self._expected: dict[str, FeatureHeader] = {}
+        self._began = 0.0
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Find what is finished, and have the rest served.
+
+        Raises:
+            InputError: If there is nothing to encode, or the folder cannot be written.
+        """
+        data = _corpus(trainer)
+        for slot, encoder in _encoders(pl_module).items():
+            if isinstance(encoder, PrecomputedEncoder):
+                raise InputError(
+                    f"{slot}_encoder is a PrecomputedEncoder, which encodes nothing: name another"
+                )
+        make_writable(self.output_dir)
+        finished: list[str] = []
+        if trainer.is_global_zero:
+            for partial in self.output_dir.glob(".*.tmp"):  # of a run that was killed
+                partial.unlink()
+            finished = self._find_finished(data)
+        self._finished = trainer.strategy.broadcast(finished)
+        data.predict_all(but=self._finished)
+
+    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Hold what is finished against what would be written now.
+
+        Not before: a checkpoint's weights are loaded after ``setup``.
+
+        Raises:
+            InputError: If a file was made by another encoder, other weights or settings, or of other labels.
+        """
+        data = _corpus(trainer)
+        self._expected = self._headers(trainer, pl_module, data)
+        targets = dict(zip(self._expected, data.targets, strict=True))
+        # On every rank, so that all of them stop where something is wrong.
+        for name in self._finished:
+            recording = FeatureRecording(self._path(name))
+            problem = recording.header.difference(self._expected[name], *_COMPARED)
+            if problem is None and (recording.target != targets[name]).any():
+                problem = "its labels are not those of the corpus"
+            if problem is not None:
+                raise InputError(
+                    f"{recording.path}: {problem}, as it would be now; remove what is in the folder, or "
+                    "extract into another one"
+                )
+        trainer.strategy.barrier("finished features checked")
+        if trainer.is_global_zero:
+            write_index(self.output_dir, list(self._expected))
+            if data.template_path is not None:
+                with replacing(self.output_dir / data.template_path.name) as temporary:
+                    shutil.copyfile(data.template_path, temporary)
+        self._began = time.monotonic()
+
+    def on_video_encoded(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, video: VideoFeatures
+    ) -> None:
+        """Write one video's features, unless one of Lightning's limits has cut it short.
+
+        Raises:
+            InputError: If a feature is not finite, or too large for half precision.
+        """
+        header = replace(self._expected[video.video_id], lead=video.lead)
+        if video.num_frames < header.num_frames:
+            return
+        features = {name: self._stored(getattr(video, name), video.video_id) for name in header.encoders}
+        others = {name: getattr(video, name).cpu() for name in ("video_mask", "audio_mask", "target", "time")}
+        write_features(self._path(video.video_id), header, features | others)
+
+    def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Tell what was done, on the first rank."""
+        trainer.strategy.barrier("all features written")
+        if not trainer.is_global_zero:
+            return
+        seconds = time.monotonic() - self._began
+        new = {name: header for name, header in self._expected.items() if name not in self._finished}
+        if missing := [name for name in new if not self._path(name).exists()]:
+            warnings.warn(
+                f"{len(missing)} videos were cut short and are not written (first: {missing[0]}); run again "
+                "without limit_predict_batches or fast_dev_run.",
+                stacklevel=2,
+            )
+            new = {name: header for name, header in new.items() if name not in missing}
+        frames = sum(header.num_frames for header in new.values())
+        rate = f" ({frames / seconds:,.0f} frames/s)" if frames else ""
+        Console().print(
+            f"{len(new)} videos, {frames} frames{rate}; {len(self._finished)} videos were finished before: "
+            f"{self.output_dir}",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+
+    def _path(self, video_id: str) -> Path:
+        return self.output_dir / f"{video_id}.safetensors"
+
+    def _find_finished(self, data: AffWild2DataModule) -> list[str]:
+        finished, damaged = [], []
+        for video in data.videos:
+            path = self._path(video.video_id)
+            if path.exists():
+                try:
+                    FeatureRecording(path)
+                    finished.append(video.video_id)
+                except InputError:
+                    damaged.append(video.video_id)
+        if damaged:
+            warnings.warn(
+                f"{self.output_dir}: {len(damaged)} files are damaged (first: {damaged[0]}); they are "
+                "written again.",
+                stacklevel=2,
+            )
+        return finished
+
+    def _headers(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, data: AffWild2DataModule
+    ) -> dict[str, FeatureHeader]:
+        encoders = {
+            slot: _describe(encoder) | {"weights": _fingerprint(trainer, f"{slot}_encoder.")}
+            for slot, encoder in _encoders(pl_module).items()
+        }
+        settings = data.reading | {"precision": str(trainer.precision), "dtype": self.dtype}
+        return {
+            video.video_id: FeatureHeader(
+                video_id=video.video_id,
+                raw_id=video.raw_id,
+                split=video.split,
+                class_names=list(data.class_names),
+                num_frames=len(target),
+                lead=0.0,  # known when the video is encoded
+                encoders=encoders,
+                settings=settings,
+            )
+            for video, target in zip(data.videos, data.targets, strict=True)
+        }
+
+    def _stored(self, features: Tensor, video_id: str) -> Tensor:
+        stored = features.to(getattr(torch, self.dtype)).cpu()
+        if not stored.isfinite().all():
+            reason = (
+                "too large for half precision: set dtype to float32"
+                if features.isfinite().all()
+                else "not finite: the encoder's weights are broken"
+            )
+            raise InputError(f"{video_id}: features are {reason}")
+        return stored
+
+
+def _corpus(trainer: pl.Trainer) -> AffWild2DataModule:
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    if not isinstance(data, AffWild2DataModule):
+        raise InputError(f"features are extracted from an AffWild2DataModule, not a {type(data).__name__}")
+    return data
+
+
+def _encoders(module: pl.LightningModule) -> dict[str, VisualEncoder | AudioEncoder]:
+    if not isinstance(module, ExpressionModule):
+        raise TypeError(f"FeatureWriter takes an ExpressionModule, not {type(module).__name__}")
+    slots = {"visual": module.visual_encoder, "audio": module.audio_encoder}
+    return {slot: encoder for slot, encoder in slots.items() if encoder is not None}
+
+
+def _describe(encoder: VisualEncoder | AudioEncoder) -> dict[str, Any]:
+    try:
+        return encoder.describe()
+    except TypeError:  # made of live objects: the weights still tell
+        return {"class_path": f"{type(encoder).__module__}.{type(encoder).__qualname__}", "init_args": None}
+
+
+def _fingerprint(trainer: pl.Trainer, prefix: str) -> str:
+    """SHA-256 of the weights whose names begin with ``prefix``, the same on all ranks."""
+    # Of a sharded model the first rank alone has all weights, and in this way alone.
+    weights = trainer.strategy.lightning_module_state_dict()
+    digest = hashlib.sha256()
+    for name in sorted(name for name in weights if name.startswith(prefix)):
+        tensor = weights[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return str(trainer.strategy.broadcast(digest.hexdigest()))
