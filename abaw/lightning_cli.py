@@ -19,8 +19,8 @@ from abaw.callbacks import PredictionWriter, RunCheckpoint, SlidingWindowInferen
 from abaw.data.base import WindowDataModule
 from abaw.ensemble import predict_average
 from abaw.errors import InputError
-from abaw.files import replacing
 from abaw.feature_slots import size_precomputed_encoders
+from abaw.files import replacing
 from abaw.module import ExpressionModule, feature_size
 from abaw.parse_errors import explain
 from abaw.trainer import ExpressionTrainer
@@ -82,10 +82,6 @@ class ExpressionCLI(LightningCLI):
         commands["predict"].add("return_predictions")
         return {name: {*skipped, "weights_only"} for name, skipped in commands.items()}
 
-    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse what :func:`run` made of the user's arguments."""
-        self.config = parser.parse_args(args)
-
     def _prepare_subcommand_parser(
         self, klass: type, subcommand: str, **kwargs: Any
     ) -> LightningArgumentParser:
@@ -94,6 +90,10 @@ class ExpressionCLI(LightningCLI):
             parser.add_argument("output_dir", metavar="OUT", help="The folder to write.")
             self._subcommand_method_arguments[subcommand].append("output_dir")
         return parser
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse what :func:`run` made of the user's arguments."""
+        self.config = parser.parse_args(args)
 
     def _parse_ckpt_path(self) -> None:
         # Lightning would let the checkpoint's hyper-parameters override what the user has typed.
@@ -165,19 +165,6 @@ class ExpressionCLI(LightningCLI):
                     f"--weights {path}"
                 )
 
-    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
-        kwargs: dict[str, Any] = super()._prepare_subcommand_kwargs(subcommand)
-        settled = {"test": {"verbose": False}, "predict": {"return_predictions": False}}
-        # The report is the one table of a test; features of every batch would pile up in a prediction.
-        return kwargs | {"weights_only": True} | settled.get(subcommand, {})
-
-
-def run(command: str, arguments: list[str]) -> int:
-    """Run one of LightningCLI's commands; ``predict`` with several runs averages them.
-
-    Raises:
-        InputError: If something the user gave is wrong.
-    """
     def before_extract(self) -> None:
         """Warn of encoders that nothing has trained: a frozen one has its weights from elsewhere."""
         slots = {"visual": self.model.visual_encoder, "audio": self.model.audio_encoder}
@@ -192,6 +179,19 @@ def run(command: str, arguments: list[str]) -> int:
                 "it starts with. Give --run RUN for trained ones, or freeze it."
             )
 
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        kwargs: dict[str, Any] = super()._prepare_subcommand_kwargs(subcommand)
+        settled = {"test": {"verbose": False}, "predict": {"return_predictions": False}}
+        # The report is the one table of a test; features of every batch would pile up in a prediction.
+        return kwargs | {"weights_only": True} | settled.get(subcommand, {})
+
+
+def run(command: str, arguments: list[str]) -> int:
+    """Run one of LightningCLI's commands; ``predict`` with several runs averages them.
+
+    Raises:
+        InputError: If something the user gave is wrong.
+    """
     rest, runs = _take(arguments, "--run")
     if command == "predict" and len(runs) > 1:
         _predict_average(rest, runs)
