@@ -16,6 +16,7 @@ import abaw.encoders
 import abaw.fusion
 import abaw.losses  # noqa: F401
 from abaw.callbacks import PredictionWriter, RunCheckpoint, SlidingWindowInference, TestReport
+from abaw.class_counts import class_counts_for
 from abaw.data.base import WindowDataModule
 from abaw.ensemble import predict_average
 from abaw.errors import InputError
@@ -69,6 +70,9 @@ class ExpressionCLI(LightningCLI):
         parser.link_arguments("data.class_names", "model.class_names", apply_on="instantiate")
         head = "model.fusion.init_args"
         parser.link_arguments("data.num_classes", f"{head}.num_classes", apply_on="instantiate")
+        parser.link_arguments(
+            "data", "model.loss.init_args.class_counts", compute_fn=self._class_counts, apply_on="instantiate"
+        )
         for slot, size in {"visual_encoder": "visual_dim", "audio_encoder": "audio_dim"}.items():
             parser.link_arguments(
                 f"model.{slot}", f"{head}.{size}", compute_fn=feature_size, apply_on="instantiate"
@@ -109,6 +113,10 @@ class ExpressionCLI(LightningCLI):
                 raise InputError(
                     f"model.fusion.init_args.{size} follows from the encoders and the corpus: leave it out"
                 )
+        if model.get("loss") and model.loss.get("init_args", {}).get("class_counts") is not None:
+            raise InputError(
+                "model.loss.init_args.class_counts follows from the training labels: leave it out"
+            )
         checkpoint, weights = (self._get(self.config, key) for key in ("ckpt_path", "weights"))
         if checkpoint and weights:
             raise InputError(
@@ -119,6 +127,11 @@ class ExpressionCLI(LightningCLI):
                 f"there is nothing trained to {self.subcommand}: give --run RUN or --ckpt_path FILE"
             )
         self._start_from = _read_checkpoint(checkpoint or weights) if checkpoint or weights else None
+
+    def _class_counts(self, data: WindowDataModule[Any]) -> list[int] | None:
+        # What is tested or predicted with a model was settled when it was trained.
+        trained = None if self.subcommand == "fit" else self._start_from
+        return class_counts_for(self._get(self.config, "model").get("loss"), data, trained)
 
     def instantiate_classes(self) -> None:
         """Make the parts; what their constructors refuse is bad input."""

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from abaw.labels import IGNORE_INDEX
 from abaw.losses.base import FrameLoss, Reduction
-from abaw.losses.weights import Scheme, class_weights
+from abaw.losses.weights import class_weights
 
 
 class FocalLoss(FrameLoss):
@@ -29,8 +29,8 @@ class FocalLoss(FrameLoss):
 
     Args:
         gamma: How strongly easy frames are discounted; 0 or more.
-        alpha: C class weights, or how they follow from ``class_counts``, see :func:`class_weights`; ``None``
-            means 1 each.
+        alpha: C class weights, or the scheme by which :func:`class_weights` makes them of ``class_counts``:
+            ``"inverse"``, ``"sqrt"`` or ``"effective"``; ``None`` means 1 each.
         label_smoothing: s, from 0 to 1.
         ignore_index: The target of frames that cost nothing.
         reduction: ``"mean"``, ``"sum"``, or ``"none"`` (one value a target).
@@ -51,7 +51,7 @@ class FocalLoss(FrameLoss):
     def __init__(
         self,
         gamma: float = 2.0,
-        alpha: list[float] | Tensor | Scheme | None = None,
+        alpha: list[float] | Tensor | str | None = None,
         label_smoothing: float = 0.0,
         ignore_index: int = IGNORE_INDEX,
         reduction: Reduction = "mean",

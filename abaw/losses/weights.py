@@ -2,15 +2,15 @@
 
 import warnings
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Final
 
 import torch
 from torch import Tensor
 
-Scheme = Literal["inverse", "sqrt", "effective"]
+SCHEMES: Final = ("inverse", "sqrt", "effective")
 
 
-def class_weights(counts: Sequence[int] | Tensor, scheme: Scheme = "inverse", beta: float = 0.9999) -> Tensor:
+def class_weights(counts: Sequence[int] | Tensor, scheme: str = "inverse", beta: float = 0.9999) -> Tensor:
     r"""Weights of the classes, larger the rarer they are, with a mean of 1 over the classes that occur.
 
     Of a class with n frames the weight is proportional to
@@ -25,7 +25,7 @@ def class_weights(counts: Sequence[int] | Tensor, scheme: Scheme = "inverse", be
 
     Args:
         counts: (C,), frames of each class.
-        scheme: How weights follow from counts.
+        scheme: How weights follow from counts, one of the three.
         beta: β of ``"effective"``, from 0 to below 1.
 
     Returns:
@@ -39,10 +39,8 @@ def class_weights(counts: Sequence[int] | Tensor, scheme: Scheme = "inverse", be
     >>> class_weights([900, 100], "sqrt")
     tensor([0.5000, 1.5000])
     """
-    if scheme not in get_args(Scheme):
-        raise ValueError(
-            f"there is no scheme {scheme!r} of class weights; there are {', '.join(get_args(Scheme))}"
-        )
+    if scheme not in SCHEMES:
+        raise ValueError(f"there is no scheme {scheme!r} of class weights; there are {', '.join(SCHEMES)}")
     if not 0 <= beta < 1:
         raise ValueError(f"beta must be from 0 to below 1, got {beta}")
     count = check_counts(counts, "their weight is 0")

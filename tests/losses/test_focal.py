@@ -216,6 +216,6 @@ def test_refuses_wrong_arguments() -> None:
     with pytest.raises(ValueError, match="alpha='sqrt' needs class_counts"):
         FocalLoss(alpha="sqrt")
     with pytest.raises(ValueError, match="no scheme 'rare' of class weights; there are inverse, sqrt, eff"):
-        FocalLoss(alpha="rare", class_counts=COUNTS)  # type: ignore[arg-type]
+        FocalLoss(alpha="rare", class_counts=COUNTS)
     with pytest.raises(ValueError, match=r"targets must be 0 to 4, or -1 where not annotated; got \[5\]"):
         FocalLoss()(torch.zeros(2, 5), torch.tensor([5, 0]))
