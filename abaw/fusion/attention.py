@@ -125,7 +125,7 @@ class SafeCrossAttention(nn.Module):
         q = rearrange(self.query_proj(query), "b t (h d) -> b h t d", h=self.num_heads)
         k, v = rearrange(self.key_value_proj(source), "b t (kv h d) -> kv b h t d", kv=2, h=self.num_heads)
         if rotation is not None:
-            if rotation.shape[-2:] != q.shape[-2:] or q.shape != k.shape:
+            if query.shape != context.shape or rotation.shape[-2:] != q.shape[-2:]:
                 raise ValueError(
                     f"rotation must be (batch, time, {q.shape[-1]}), and query and context equally long: got "
                     f"{tuple(rotation.shape)} for {query.shape[1]} and {context.shape[1]} tokens"

@@ -18,8 +18,8 @@ class FusionHead(Recorded, nn.Module, ABC):
     - the logits of real frames depend neither on padding (its masks and times included) nor on the other
       samples of the batch;
     - what lies at absent places, NaN and infinity included, changes neither logits nor gradients;
-    - nothing is computed on another device or in a narrower type than that of the features;
-    - it can be exported by ``torch.export``.
+    - logits are on the device of features and parameters, and (autocast apart) of no narrower type;
+    - ``torch.export`` takes it.
 
     :func:`abaw.testing.check_fusion_head` says in words which of these a head breaks.
     """

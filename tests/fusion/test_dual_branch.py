@@ -1,4 +1,5 @@
 import math
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -6,12 +7,15 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
 
 from abaw.fusion import DualBranchTransformer
-from abaw.fusion.dual_branch import PresenceGate
+from abaw.fusion.dual_branch import Position, PresenceGate
+
+each_position = pytest.mark.parametrize("position", get_args(Position))
 
 
-def make(fused_layers: int = 1) -> DualBranchTransformer:
+def make(fused_layers: int = 1, position: Position = "sinusoidal") -> DualBranchTransformer:
     torch.manual_seed(0)
-    return DualBranchTransformer(3, 2, 4, dim=16, num_heads=2, fused_layers=fused_layers).eval()
+    head = DualBranchTransformer(3, 2, 4, dim=16, num_heads=2, fused_layers=fused_layers, position=position)
+    return head.eval()
 
 
 def window(frames: int = 6) -> dict[str, Tensor]:
@@ -42,18 +46,43 @@ def test_the_learned_token_stands_where_nothing_is_present_and_nowhere_else() ->
     assert (head(**given) != before).any(dim=-1).tolist() == [[False, False, True, False, False, False]]
 
 
-def test_frames_where_nothing_is_present_know_their_time() -> None:
+@each_position
+def test_frames_where_nothing_is_present_know_their_time(position: Position) -> None:
     given = window()
     given["video_mask"][:, 1:] = given["audio_mask"][:, 1:] = False
-    logits = make()(**given)[0]
+    logits = make(position=position)(**given)[0]
     assert (logits[2] - logits[4]).abs().max() > 1e-3
 
 
-def test_frames_know_their_distance_in_time_but_not_the_hour() -> None:
-    head, given = make(), window()
+@each_position
+def test_frames_know_their_distance_in_time_but_not_the_hour(position: Position) -> None:
+    head, given = make(position=position), window()
     logits = head(**given)
     torch.testing.assert_close(head(**given | {"time": given["time"] + 8.0}), logits, atol=1e-4, rtol=0)
     assert (head(**given | {"time": given["time"] * 2}) - logits).abs().max() > 1e-3
+
+
+def test_rotary_frames_know_distances_alone() -> None:
+    # Half a second apart or half a second later: each frame sees the same, as long as all are moved together.
+    # A face where all others are the same has nothing but its position to be told by.
+    given = window()
+    given["visual"][:] = given["visual"][:, :1]
+    given["audio"][:] = given["audio"][:, :1]
+    spread = {p: make(position=p)(**given)[0].std(dim=0).max() for p in get_args(Position)}
+    assert spread["rotary"] < 1e-5
+    assert spread["sinusoidal"] > 1e-3
+
+
+@pytest.mark.parametrize("part", ["visual_branch.layers.0", "visual_cross", "audio_cross", "fused.0"])
+def test_every_layer_turns_by_rotary_positions(part: str) -> None:
+    head, turned = make(position="rotary"), []
+    attention = head.get_submodule(f"{part}.attention")
+    attention.register_forward_hook(
+        lambda module, args, kwargs, result: turned.append(kwargs["rotation"]), with_kwargs=True
+    )
+    head(**window())
+    angle = window()["time"][0, :, None] * 30 * torch.tensor([1.0, 0.1, 0.01, 0.001])
+    torch.testing.assert_close(turned[0][0], torch.cat([angle.sin(), angle.cos()], dim=-1))
 
 
 def test_a_frame_hears_the_sound_of_other_frames() -> None:
@@ -83,9 +112,15 @@ def test_gate_weighs_what_is_present() -> None:
 
 @pytest.mark.parametrize(
     ("sizes", "message"),
-    [({"dim": 15, "num_heads": 3}, "dim must be even"), ({"num_heads": 5}, "num_heads must")],
+    [
+        ({"dim": 15, "num_heads": 3}, "^dim must be even.* 15"),
+        ({"num_heads": 5}, "num_heads must divide"),
+        ({"num_heads": 5, "position": "rotary"}, "num_heads must divide"),
+        ({"dim": 12, "num_heads": 4, "position": "rotary"}, "dim / num_heads must be even.* 3"),
+        ({"position": "rotatory"}, "position must be one of sinusoidal, rotary; got 'rotatory'"),
+    ],
 )
-def test_refuses_wrong_sizes(sizes: dict[str, int], message: str) -> None:
+def test_refuses_wrong_sizes(sizes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         DualBranchTransformer(3, 2, 4, **sizes)
 
