@@ -19,7 +19,8 @@ SLOTS: Final[dict[str, type]] = {
 # The types that a value was tried against say nothing beyond the reasons why it fitted none.
 _NOISE = re.compile(
     r"(Does not validate against|Subtypes:|Errors:|Given value|Expected a <class 'NoneType'>"
-    r"|Expected a path but|Problem with given class_path)"
+    r"|Expected a path but|Problem with given class_path|Not a valid subclass of Tensor"
+    r"|Subclass types expect one of|a class path \(str\)|a dict with)"
 )
 
 
