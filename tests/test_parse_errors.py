@@ -33,8 +33,8 @@ def test_names_are_the_librarys_own_usable_classes() -> None:
         ),
         (
             "Does not validate against any of the Union subtypes\nErrors:\n  - Expected a <class 'float'>. "
-            "Got value: x\n  - Not a valid subclass of Tensor\n    Subclass types expect one of:\n    - a class "
-            "path (str)\n    - a dict with class_path entry",
+            "Got value: x\n  - Not a valid subclass of Tensor\n    Subclass types expect one of:\n    - a "
+            "class path (str)\n    - a dict with class_path entry",
             "Expected a <class 'float'>. Got value: x",
         ),
         (
