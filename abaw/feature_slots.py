@@ -1,9 +1,14 @@
 """What follows from the files where features take the place of encoders."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from abaw.data.feature_datamodule import feature_sizes
+from abaw.data.features import read_header, read_index
+from abaw.encoders import PrecomputedEncoder
 from abaw.errors import InputError
+from abaw.fingerprint import fingerprint
+from abaw.module import ExpressionModule
 
 
 def size_precomputed_encoders(model: Any, data: Any) -> None:
@@ -36,6 +41,31 @@ def size_precomputed_encoders(model: Any, data: Any) -> None:
                 "leave it out"
             )
         encoder.init_args.out_features = size
+
+
+def check_features_of(checkpoint: Mapping[str, Any], model: ExpressionModule, data: Any) -> None:
+    """Refuse features that were not made by the encoders that a checkpoint was trained with.
+
+    Args:
+        checkpoint: What is loaded. If it was itself trained on features, its data module tells.
+        model: The model that it is loaded into.
+        data: The data module.
+
+    Raises:
+        InputError: If a PrecomputedEncoder stands for an encoder with other weights.
+    """
+    slots = {"visual": model.visual_encoder, "audio": model.audio_encoder}
+    for modality, encoder in slots.items():
+        prefix = f"{modality}_encoder."
+        trained = any(name.startswith(prefix) for name in checkpoint["state_dict"])
+        if not (trained and isinstance(encoder, PrecomputedEncoder)):
+            continue
+        made_by = read_header(read_index(data.root)[0]).encoders[modality]["weights"]
+        if fingerprint(checkpoint["state_dict"], prefix) != made_by:
+            raise InputError(
+                f"{data.root}: its {modality} features were not made by the encoder of the checkpoint; "
+                "extract them with it, or take a checkpoint trained on them"
+            )
 
 
 def _class_name(spec: Any) -> str:

@@ -20,7 +20,7 @@ from abaw.class_counts import class_counts_for
 from abaw.data.base import WindowDataModule
 from abaw.ensemble import predict_average
 from abaw.errors import InputError
-from abaw.feature_slots import size_precomputed_encoders
+from abaw.feature_slots import check_features_of, size_precomputed_encoders
 from abaw.files import replacing
 from abaw.module import ExpressionModule, feature_size
 from abaw.parse_errors import explain
@@ -151,7 +151,7 @@ class ExpressionCLI(LightningCLI):
         return super().instantiate_trainer(**kwargs)
 
     def after_instantiate_classes(self) -> None:
-        """Refuse a checkpoint of other classes, and load ``--weights``."""
+        """Refuse a checkpoint of other classes or other features, and load ``--weights``."""
         if self._start_from is None:
             return
         trained, asked = self._start_from["hyper_parameters"]["class_names"], list(self.model.class_names)
@@ -160,6 +160,7 @@ class ExpressionCLI(LightningCLI):
                 f"the checkpoint was trained on the classes {','.join(trained)}, but the corpus has "
                 f"{','.join(asked)}"
             )
+        check_features_of(self._start_from, self.model, self.datamodule)
         if self._get(self.config, "weights"):
             self.model.load_state_dict(self._start_from["state_dict"])
 

@@ -1,6 +1,5 @@
 """Features of every video, computed once and kept."""
 
-import hashlib
 import shutil
 import time
 import warnings
@@ -21,6 +20,7 @@ from abaw.encoders import AudioEncoder, PrecomputedEncoder, VisualEncoder
 from abaw.engine import VideoFeatures
 from abaw.errors import InputError
 from abaw.files import make_writable, replacing
+from abaw.fingerprint import fingerprint
 from abaw.module import ExpressionModule
 
 _COMPARED = ("raw_id", "split", "class_names", "num_frames", "encoders", "settings")
@@ -159,9 +159,12 @@ class FeatureWriter(Callback, VideoFeaturesConsumer):
     def _headers(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, data: AffWild2DataModule
     ) -> dict[str, FeatureHeader]:
+        # Of a sharded model the first rank alone is given all weights.
+        weights = trainer.strategy.lightning_module_state_dict()
+        slots = _encoders(pl_module)
+        fingerprints = trainer.strategy.broadcast({s: fingerprint(weights, f"{s}_encoder.") for s in slots})
         encoders = {
-            slot: _describe(encoder) | {"weights": _fingerprint(trainer, f"{slot}_encoder.")}
-            for slot, encoder in _encoders(pl_module).items()
+            slot: _describe(encoder) | {"weights": fingerprints[slot]} for slot, encoder in slots.items()
         }
         settings = data.reading | {"precision": str(trainer.precision), "dtype": self.dtype}
         return {
@@ -209,15 +212,3 @@ def _describe(encoder: VisualEncoder | AudioEncoder) -> dict[str, Any]:
         return encoder.describe()
     except TypeError:  # made of live objects: the weights still tell
         return {"class_path": f"{type(encoder).__module__}.{type(encoder).__qualname__}", "init_args": None}
-
-
-def _fingerprint(trainer: pl.Trainer, prefix: str) -> str:
-    """SHA-256 of the weights whose names begin with ``prefix``, the same on all ranks."""
-    # Of a sharded model the first rank alone has all weights, and in this way alone.
-    weights = trainer.strategy.lightning_module_state_dict()
-    digest = hashlib.sha256()
-    for name in sorted(name for name in weights if name.startswith(prefix)):
-        tensor = weights[name].detach().cpu().contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
-    return str(trainer.strategy.broadcast(digest.hexdigest()))

@@ -1,7 +1,8 @@
 """Features that were computed before, for Lightning."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from abaw.data.base import WindowDataModule
 from abaw.data.features import MODALITIES, FeatureReader, FeatureRecording, read_header, read_index
@@ -90,6 +91,23 @@ class FeatureDataModule(WindowDataModule[FeatureRecording]):
                     "remove one of the two and run 'abaw extract' again."
                 )
         self._set_videos([_video(recording) for recording in recordings], recordings)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps: which encoders made the features that the model is trained on."""
+        return {"encoders": self._recordings[0].header.encoders}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Hold the checkpoint's encoders against those of these features.
+
+        Raises:
+            InputError: They are not the same.
+        """
+        header = self._recordings[0].header
+        if difference := header.difference(replace(header, **state_dict), "encoders"):
+            raise InputError(
+                f"{self.root}: {difference} as where the model was trained; take the features of its own "
+                "encoders."
+            )
 
     def _reader(self) -> FeatureReader:
         return FeatureReader(self._recordings[0])

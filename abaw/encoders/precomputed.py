@@ -1,6 +1,8 @@
 """The encoder that has nothing left to do."""
 
-from torch import Tensor
+from typing import Any
+
+from torch import Tensor, nn
 
 from abaw.encoders.base import AudioEncoder, VisualEncoder
 
@@ -9,7 +11,8 @@ class PrecomputedEncoder(VisualEncoder, AudioEncoder):
     """Takes the place of an encoder, of either kind, whose features were computed before.
 
     The model then looks for ``visual_features`` or ``audio_features`` in its batches, which
-    `abaw.data.FeatureDataModule` serves.
+    `abaw.data.FeatureDataModule` serves. Weights of the encoder that it stands for are left out when a
+    checkpoint is loaded: a head that was trained with it runs on its features.
 
     Args:
         out_features: D, the size of a feature vector; the command line takes it from the files.
@@ -30,6 +33,7 @@ class PrecomputedEncoder(VisualEncoder, AudioEncoder):
         if out_features is None or out_features < 1:
             raise ValueError(f"out_features must be the features' size, at least 1, not {out_features}")
         self.out_features = out_features
+        self.register_load_state_dict_pre_hook(_leave_out)  # type: ignore[no-untyped-call]
 
     # An encoder of both kinds, and of neither: it is given features in place of pictures or sound.
     def forward(self, features: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
@@ -51,3 +55,8 @@ class PrecomputedEncoder(VisualEncoder, AudioEncoder):
                 f"features must be floating point {expected}, not {features.dtype} {tuple(features.shape)}"
             )
         return features.float().masked_fill(~mask[..., None], 0)
+
+
+def _leave_out(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: object) -> None:
+    for name in [name for name in state_dict if name.startswith(prefix)]:
+        del state_dict[name]
