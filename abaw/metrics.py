@@ -37,7 +37,11 @@ def scores_from_confusion(confusion: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def bootstrap_interval(
-    confusions: Tensor, num_resamples: int = 1000, seed: int = 0, level: float = 0.95
+    confusions: Tensor,
+    num_resamples: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+    baseline: Tensor | None = None,
 ) -> tuple[float, float]:
     """Percentile bootstrap interval of macro-F1, over videos.
 
@@ -49,12 +53,14 @@ def bootstrap_interval(
         num_resamples: How many times V videos are drawn with replacement.
         seed: The same seed gives the same interval.
         level: Probability that the interval holds.
+        baseline: (V, C, C), what other predictions of the same videos give: the interval is then that of the
+            gain in macro-F1 over them, both being counted on the same draws.
 
     Returns:
         ``(low, high)``.
 
     Raises:
-        ValueError: If there is no video, or ``level`` is not between 0 and 1.
+        ValueError: If there is no video, ``level`` is not between 0 and 1, or ``baseline`` has another shape.
 
     Example:
         >>> bootstrap_interval(torch.eye(3).expand(5, 3, 3))
@@ -65,12 +71,19 @@ def bootstrap_interval(
         raise ValueError("a bootstrap over videos needs at least one video")
     if not 0 < level < 1:
         raise ValueError(f"level must be between 0 and 1, got {level}")
+    if baseline is not None and baseline.shape != confusions.shape:
+        raise ValueError(f"expected a baseline {tuple(confusions.shape)}, got {tuple(baseline.shape)}")
     generator = torch.Generator().manual_seed(seed)
     draws = torch.randint(num_videos, (num_resamples, num_videos), generator=generator)
     times_drawn = torch.zeros(num_resamples, num_videos, dtype=torch.float64)
     times_drawn.scatter_add_(1, draws, torch.ones_like(draws, dtype=torch.float64))
-    resampled = torch.einsum("rv,vij->rij", times_drawn, confusions.cpu().double())
-    macro_f1, _, _ = scores_from_confusion(resampled)
+
+    def resampled_f1(counts: Tensor) -> Tensor:
+        return scores_from_confusion(torch.einsum("rv,vij->rij", times_drawn, counts.cpu().double()))[0]
+
+    macro_f1 = resampled_f1(confusions)
+    if baseline is not None:
+        macro_f1 = macro_f1 - resampled_f1(baseline)
     low, high = macro_f1.quantile(torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64))
     return float(low), float(high)
 

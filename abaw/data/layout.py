@@ -130,6 +130,18 @@ def scan(root: Path, template: Path | None = None) -> list[Video]:
     return videos
 
 
+def raw_name(video_id: str) -> str:
+    """The name of the raw video that a person is in, as far as the person's own name tells.
+
+    >>> raw_name("12-30-1920x1080_left")
+    '12-30-1920x1080'
+    """
+    for suffix in _PERSON_SUFFIXES:
+        if video_id.endswith(suffix):
+            return video_id.removesuffix(suffix)
+    return video_id
+
+
 def find_template(root: Path) -> Path | None:
     """The submission template of the expression challenge in a corpus, None if there isn't one.
 
@@ -189,11 +201,7 @@ def _raw_videos(root: Path) -> dict[str, Path]:
 
 
 def _raw_id(video_id: str, raw: Mapping[str, Path]) -> str:
-    if video_id not in raw:
-        for suffix in _PERSON_SUFFIXES:
-            if video_id.endswith(suffix):
-                return video_id.removesuffix(suffix)
-    return video_id
+    return video_id if video_id in raw else raw_name(video_id)
 
 
 def _visible(folder: Path) -> Iterable[Path]:
