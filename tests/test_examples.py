@@ -1,6 +1,9 @@
 """Every YAML and script in examples/ runs, on the small corpus, through the command line."""
 
 import json
+import os
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -84,4 +87,17 @@ def test_yaml_trains_and_tests(
     # The same checkpoint opens in plain Python.
     model = ExpressionModule.load_from_checkpoint(tmp_path / "checkpoints" / "best.ckpt", weights_only=True)
     assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
-    sys.modules.pop("mean_fusion", None)
+
+
+def test_custom_fusion_installs_and_passes_its_own_tests(tmp_path: Path) -> None:
+    pytest.importorskip(
+        "setuptools", reason="builds without the network, by the setuptools that is installed"
+    )
+    source, site = tmp_path / "source", tmp_path / "site"
+    shutil.copytree(EXAMPLES / "custom_fusion", source)  # building writes beside the source
+    alone = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet"]
+    python = [sys.executable, "-m"]
+    subprocess.run([*python, "pip", "install", *alone, f"--target={site}", source], check=True)
+    command = [*python, "pytest", "-q", "-p", "no:cacheprovider", source / "tests"]
+    subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(site)}, check=True)
+    assert (site / "mean_fusion" / "head.py").is_file()
