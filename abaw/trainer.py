@@ -5,7 +5,7 @@ from typing import Literal
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import ProgressBar
 
-from abaw.callbacks import FeatureWriter, FrameProgressBar, VideoScoresConsumer
+from abaw.callbacks import FeatureWriter, FrameProgressBar, SlidingWindowInference, VideoScoresConsumer
 
 
 class ExpressionTrainer(pl.Trainer):
@@ -42,7 +42,10 @@ class ExpressionTrainer(pl.Trainer):
         shown = [FrameProgressBar()] if self.progress_bar_callback is not None else []
         # Nobody wants scores, so the head is not run.
         kept = [c for c in callbacks if not isinstance(c, (VideoScoresConsumer, ProgressBar))]
-        self.callbacks = [*kept, *shown, FeatureWriter(output_dir, dtype)]
+        engine = (
+            [] if any(isinstance(c, SlidingWindowInference) for c in kept) else [SlidingWindowInference()]
+        )
+        self.callbacks = [*kept, *engine, *shown, FeatureWriter(output_dir, dtype)]
         try:
             self.predict(
                 model,
