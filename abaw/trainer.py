@@ -39,13 +39,13 @@ class ExpressionTrainer(pl.Trainer):
             InputError: If the folder holds features of other encoders, weights or settings.
         """
         callbacks: list[pl.Callback] = self.callbacks  # type: ignore[has-type]
-        shown = [FrameProgressBar()] if self.progress_bar_callback is not None else []
         # Nobody wants scores, so the head is not run.
-        kept = [c for c in callbacks if not isinstance(c, (VideoScoresConsumer, ProgressBar))]
-        engine = (
-            [] if any(isinstance(c, SlidingWindowInference) for c in kept) else [SlidingWindowInference()]
-        )
-        self.callbacks = [*kept, *engine, *shown, FeatureWriter(output_dir, dtype)]
+        ours = [c for c in callbacks if not isinstance(c, (VideoScoresConsumer, ProgressBar))]
+        if not any(isinstance(callback, SlidingWindowInference) for callback in ours):
+            ours.append(SlidingWindowInference())
+        if self.progress_bar_callback is not None:
+            ours.append(FrameProgressBar())
+        self.callbacks = [*ours, FeatureWriter(output_dir, dtype)]
         try:
             self.predict(
                 model,
