@@ -1,4 +1,4 @@
-"""``abaw fit | validate | test | predict | extract``: LightningCLI with the library's parts wired in."""
+"""``abaw fit | validate | test | predict | tune | extract``: LightningCLI with our parts wired in."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,13 @@ import abaw.data
 import abaw.encoders
 import abaw.fusion
 import abaw.losses  # noqa: F401
-from abaw.callbacks import PredictionWriter, RunCheckpoint, SlidingWindowInference, TestReport
+from abaw.callbacks import (
+    POSTPROCESS_FILE,
+    PredictionWriter,
+    RunCheckpoint,
+    SlidingWindowInference,
+    TestReport,
+)
 from abaw.class_counts import class_counts_for
 from abaw.data.base import WindowDataModule
 from abaw.ensemble import predict_average
@@ -41,6 +47,8 @@ class RunConfig(SaveConfigCallback):
     def save_config(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Write what every command understands: the arguments of ``fit`` alone are left out."""
         path = Path(trainer.default_root_dir) / self.config_filename
+        # What was tuned for the scores of other weights must not decide on those to come.
+        path.with_name(POSTPROCESS_FILE).unlink(missing_ok=True)
         kept = self.config.clone()
         for key in _START:
             kept.pop(key, None)
@@ -81,7 +89,8 @@ class ExpressionCLI(LightningCLI):
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """The commands, and the arguments of the Trainer's methods that they settle themselves."""
-        commands = LightningCLI.subcommands() | {"extract": {"model", "datamodule", "output_dir"}}
+        commands = LightningCLI.subcommands() | {"tune": {"model", "datamodule"}}
+        commands["extract"] = {"model", "datamodule", "output_dir"}
         commands["test"].add("verbose")
         commands["predict"].add("return_predictions")
         return {name: {*skipped, "weights_only"} for name, skipped in commands.items()}
@@ -261,7 +270,10 @@ def _start(command: str, arguments: list[str]) -> ExpressionCLI:
 
 
 def expand_run(command: str, arguments: list[str]) -> list[str]:
-    """Replace ``--run RUN`` by the run's configuration and checkpoint, first, so that later options win.
+    """Replace ``--run RUN`` by what the run's folder holds, first, so that later options win.
+
+    That is its configuration and its checkpoint; for ``test`` and ``predict`` also how labels are decided on,
+    where that was tuned.
 
     Raises:
         InputError: If RUN is not a run's folder, there are several, or a checkpoint is given without a
@@ -280,13 +292,19 @@ def expand_run(command: str, arguments: list[str]) -> list[str]:
         )
     names = ("last.ckpt",) if command == "fit" else ("best.ckpt", "last.ckpt")
     found = [path for name in names if (path := run_folder / "checkpoints" / name).is_file()]
-    if not found and not any(argument.startswith("--ckpt_path") for argument in arguments):
+    given = {argument.split("=")[0] for argument in arguments}
+    if not found and "--ckpt_path" not in given:
         raise InputError(
             f"{run_folder}/checkpoints holds no {' or '.join(names)}: has 'abaw fit' ended there?"
         )
-    warm = any(argument.split("=")[0] == "--weights" for argument in arguments)
-    checkpoint = [f"--ckpt_path={found[0]}"] if found and not warm else []
-    return [f"--config={config}", f"--trainer.default_root_dir={run_folder}", *checkpoint, *arguments]
+    ours = [f"--config={config}", f"--trainer.default_root_dir={run_folder}"]
+    if found and "--weights" not in given:
+        ours.append(f"--ckpt_path={found[0]}")
+    # It suits the scores of the run's own weights, no others.
+    tuned = run_folder / POSTPROCESS_FILE
+    if command in ("test", "predict") and tuned.is_file() and not given & {"--ckpt_path", "--weights"}:
+        ours.append(f"--inference.postprocess={tuned}")
+    return [*ours, *arguments]
 
 
 def _config_of_checkpoint(arguments: list[str]) -> list[str]:

@@ -5,7 +5,13 @@ from typing import Literal
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import ProgressBar
 
-from abaw.callbacks import FeatureWriter, FrameProgressBar, SlidingWindowInference, VideoScoresConsumer
+from abaw.callbacks import (
+    FeatureWriter,
+    FrameProgressBar,
+    PostprocessTuner,
+    SlidingWindowInference,
+    VideoScoresConsumer,
+)
 
 
 class ExpressionTrainer(pl.Trainer):
@@ -51,6 +57,41 @@ class ExpressionTrainer(pl.Trainer):
                 model,
                 datamodule=datamodule,
                 return_predictions=False,
+                ckpt_path=ckpt_path,
+                weights_only=weights_only,
+            )
+        finally:
+            self.callbacks = callbacks
+
+    def tune(
+        self,
+        model: pl.LightningModule,
+        datamodule: pl.LightningDataModule,
+        folds: int = 5,
+        ckpt_path: str | None = None,
+        weights_only: bool | None = None,
+    ) -> None:
+        """Fit smoothing, bias and Viterbi decoding on the validation videos, for test and predict to take.
+
+        Prints what each gains on videos that it was not fitted on, and writes postprocess.yaml.
+
+        Args:
+            model: Whose scores are decided on, an `abaw.ExpressionModule`.
+            datamodule: The corpus.
+            folds: Into how many folds the raw videos are put for cross-validation, 3 or more.
+            ckpt_path: A checkpoint to take the weights from.
+            weights_only: As for ``validate``.
+
+        Raises:
+            InputError: If there are fewer raw videos than folds, or the folder cannot be written.
+        """
+        callbacks: list[pl.Callback] = self.callbacks
+        self.callbacks = [*callbacks, PostprocessTuner(folds)]
+        try:
+            self.validate(
+                model,
+                datamodule=datamodule,
+                verbose=False,
                 ckpt_path=ckpt_path,
                 weights_only=weights_only,
             )

@@ -1,9 +1,9 @@
 """Fitting what is done after the vote, by cross-validation over videos."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import combinations
+from itertools import combinations, islice
 from typing import Final, NamedTuple
 
 import torch
@@ -81,9 +81,10 @@ class Tuning:
             lines.append(
                 f"  {method:<12}  {gain.held_out:+8.3f}    {low:+.3f}…{high:+.3f}    {gain.in_sample:+9.3f}"
             )
+        switched_on = " + ".join(self.chosen) or "nothing, as 'chosen' does not gain on held-out videos"
         folds = len(self.postprocessing.folds)
         lines += [
-            f"Switched on: {' + '.join(self.chosen) or 'nothing, as no gain on held-out videos is positive'}",
+            f"Switched on: {switched_on}",
             f"Held out: each video decided by what was fitted without it, in {folds} folds over "
             f"{self.num_raw_videos} raw videos;",
             "'chosen' chooses the methods without it too. Interval: bootstrap over raw videos.",
@@ -122,24 +123,18 @@ def tune(
         InputError: If ``folds`` is below 3, since each fold's choice needs two others, or above the number of
             raw videos.
     """
-    counted = sorted((v for v in videos if _is_counted(v).any()), key=lambda video: video.video_id)
-    groups: dict[str, list[int]] = {}
-    for index, video in enumerate(counted):
-        groups.setdefault(raw_name(video.video_id), []).append(index)
-    if not 3 <= folds <= len(groups):
-        raise InputError(
-            f"folds must be from 3 to {len(groups)}, the number of annotated raw videos, not {folds}; "
-            "tuning needs 3 raw videos or more"
-        )
-    frames = [sum(int(_is_counted(counted[index]).sum()) for index in group) for group in groups.values()]
-    members = list(groups.values())
+    groups = by_raw_video(videos, folds)
+    counted = [video for group in groups for video in group]
+    numbers = iter(range(len(counted)))
+    members = [list(islice(numbers, len(group))) for group in groups]
+    frames = [sum(int(_is_counted(video).sum()) for video in group) for group in groups]
     shares = [[i for group in share for i in members[group]] for share in partition(frames, folds)]
     fitter = _Fitter(counted, shares, len(class_names), transitions)
 
     everything = tuple(range(folds))
     plain = fitter.confusions(Decoder())
 
-    def by_raw_video(confusions: Tensor) -> Tensor:
+    def summed(confusions: Tensor) -> Tensor:
         return torch.stack([confusions[group].sum(0) for group in members])
 
     def gain(held_out: Sequence[Decoder], final: Decoder) -> Gain:
@@ -148,7 +143,7 @@ def tune(
             confusions[share] = fitter.confusions(decoder)[share]
         return Gain(
             _macro_f1(confusions) - _macro_f1(plain),
-            bootstrap_interval(by_raw_video(confusions), baseline=by_raw_video(plain)),
+            bootstrap_interval(summed(confusions), baseline=summed(plain)),
             _macro_f1(fitter.confusions(final)) - _macro_f1(plain),
         )
 
@@ -161,7 +156,7 @@ def tune(
     chosen = fitter.choose(everything)
     final = fitter.fit(chosen, everything)
     gains["chosen"] = gain(held_out, final)
-    if gains["chosen"].held_out <= 0:
+    if not chosen or gains["chosen"].held_out <= 0:
         chosen, final, held_out = (), Decoder(), [Decoder()] * folds
 
     names = [tuple(counted[index].video_id for index in share) for share in shares]
@@ -172,6 +167,25 @@ def tune(
         None if transitions is None else tuple(map(tuple, transitions.tolist())),
     )
     return Tuning(postprocessing, chosen, _macro_f1(plain), gains, len(counted), len(groups))
+
+
+def by_raw_video(videos: Iterable[ScoredVideo], folds: int) -> list[list[ScoredVideo]]:
+    """The videos that have an annotated frame with a score, those of one raw video together, by name.
+
+    Raises:
+        InputError: If ``folds`` is below 3, or above the number of raw videos.
+    """
+    groups: dict[str, list[ScoredVideo]] = {}
+    for video in sorted(videos, key=lambda video: video.video_id):
+        if _is_counted(video).any():
+            groups.setdefault(raw_name(video.video_id), []).append(video)
+    if len(groups) < 3:
+        raise InputError(f"tuning needs 3 annotated raw videos or more, and there are {len(groups)}")
+    if not 3 <= folds <= len(groups):
+        raise InputError(
+            f"folds must be from 3 to {len(groups)}, the number of annotated raw videos, not {folds}"
+        )
+    return list(groups.values())
 
 
 class _Fitter:

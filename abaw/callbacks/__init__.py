@@ -7,10 +7,13 @@ from abaw.callbacks.inference import SlidingWindowInference
 from abaw.callbacks.prediction_writer import PredictionWriter
 from abaw.callbacks.report import TestReport
 from abaw.callbacks.results import VideoFeaturesConsumer, VideoScores, VideoScoresConsumer
+from abaw.callbacks.tuner import POSTPROCESS_FILE, PostprocessTuner
 
 __all__ = [
+    "POSTPROCESS_FILE",
     "FeatureWriter",
     "FrameProgressBar",
+    "PostprocessTuner",
     "PredictionWriter",
     "RunCheckpoint",
     "SlidingWindowInference",

@@ -1,5 +1,6 @@
 """Whole-video inference: features of chunks -> overlapping windows -> one vote a frame."""
 
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
@@ -8,7 +9,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from abaw.callbacks.results import VideoFeaturesConsumer, VideoScores, VideoScoresConsumer
+from abaw.callbacks.results import DecidedBy, VideoFeaturesConsumer, VideoScores, VideoScoresConsumer
 from abaw.data.batch import Batch
 from abaw.engine import VideoAssembler, VideoFeatures, WindowVoter
 from abaw.errors import InputError
@@ -16,7 +17,7 @@ from abaw.fusion import FusionHead
 from abaw.labels import IGNORE_INDEX
 from abaw.metrics import ExpressionMetrics
 from abaw.module import ExpressionModule
-from abaw.postprocess import Average, Weighting
+from abaw.postprocess import Average, Postprocessing, Weighting, likeliest
 
 
 class SlidingWindowInference(Callback):
@@ -42,6 +43,9 @@ class SlidingWindowInference(Callback):
         batch_size: Windows that pass the head at once; no result depends on it.
         compile: Whether the encoders and the head are compiled for evaluation (``torch.compile`` with static
             shapes), which pays on long videos.
+        postprocess: The ``postprocess.yaml`` that ``abaw tune`` wrote, by which the labels are decided;
+            ``None`` takes the class with the largest score. ``abaw test`` and ``abaw predict`` take that of
+            the run's folder if it is there.
 
     Raises:
         ValueError: If a number is below 1.
@@ -56,7 +60,10 @@ class SlidingWindowInference(Callback):
         average: Average = "probability",
         batch_size: int = 64,
         compile: bool = False,
+        postprocess: str | Path | None = None,
     ) -> None:
+        self.postprocess = postprocess
+        self._postprocessing: Postprocessing | None = None
         self.voter = WindowVoter(window, stride, frame_step, weighting, average, batch_size, compile)
         self._video = VideoAssembler()
         self._metrics: ExpressionMetrics | None = None
@@ -94,16 +101,19 @@ class SlidingWindowInference(Callback):
             # Callback hooks do not run under autocast: enter what the encoders' steps ran under.
             with trainer.precision_plugin.forward_context():
                 scores, covered = self.vote(pl_module.fusion, given, len(pl_module.class_names))
+            labels, decided_by = self._decide(video.video_id, scores, covered)
             if number == 0:
-                self._count(pl_module, video, scores, covered)
+                self._count(pl_module, video, scores, labels, covered)
             result = VideoScores(
                 video_id=video.video_id,
                 condition=condition,
                 scores=scores.cpu(),
+                labels=labels,
                 covered=covered.cpu(),
                 target=video.target.cpu(),
                 video_mask=video.video_mask.cpu(),
                 audio_mask=video.audio_mask.cpu(),
+                decided_by=decided_by,
             )
             for taker in takers:
                 taker.on_video_scored(trainer, pl_module, result)
@@ -124,12 +134,26 @@ class SlidingWindowInference(Callback):
             "audio only": video.without_video(),
         }
 
+    def _decide(self, video_id: str, scores: Tensor, covered: Tensor) -> tuple[Tensor, DecidedBy]:
+        """The classes of a video's frames, int64 (N,) on the CPU, and by what they were decided."""
+        scores, covered = scores.cpu(), covered.cpu()
+        if self._postprocessing is None:
+            return likeliest(scores, covered), "vote"
+        _, labels = self._postprocessing(scores, covered, video_id)
+        held_out = self._postprocessing.holds_out(video_id)
+        return labels, "held-out parameters" if held_out else "final parameters"
+
     def _count(
-        self, pl_module: ExpressionModule, video: VideoFeatures, scores: Tensor, covered: Tensor
+        self,
+        pl_module: ExpressionModule,
+        video: VideoFeatures,
+        scores: Tensor,
+        labels: Tensor,
+        covered: Tensor,
     ) -> None:
         assert self._metrics is not None
         target = video.target.masked_fill(~covered, IGNORE_INDEX)
-        self._metrics.update(scores, target)
+        self._metrics.update(labels.to(target.device), target)
         # Log-probabilities are logits of themselves: each frame costs what its vote says, once.
         logits = scores.clamp_min(torch.finfo(scores.dtype).tiny).log()
         total, weight = pl_module.loss.sum_and_weight(logits, target)
@@ -152,7 +176,13 @@ class SlidingWindowInference(Callback):
             pl_module.log(f"{stage}/{name}", value, prog_bar=name == "f1")
 
     def setup(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
-        """Compile the encoders if that was asked for."""
+        """Read the parameters of the labels, and compile the encoders, each if that was asked for.
+
+        Raises:
+            InputError: If the file of the parameters cannot be read, or is for other classes.
+        """
+        if self.postprocess is not None:
+            self._postprocessing = Postprocessing.read(self.postprocess, pl_module.class_names)
         if self.voter.compile:
             for encoder in (pl_module.visual_encoder, pl_module.audio_encoder):
                 if encoder is not None:

@@ -15,7 +15,6 @@ from abaw.files import make_writable
 from abaw.postprocess import (
     SavedScores,
     check_template,
-    likeliest,
     load_scores,
     save_scores,
     submit_scores,
@@ -89,7 +88,7 @@ class PredictionWriter(Callback, VideoScoresConsumer):
             covered=result.covered,
             video_mask=result.video_mask,
             audio_mask=result.audio_mask,
-            labels=likeliest(result.scores, result.covered),
+            labels=result.labels,
             class_names=tuple(_class_names(pl_module)),
         )
         save_scores(self._scores_path(trainer, result.video_id), saved)

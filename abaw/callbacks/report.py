@@ -1,6 +1,7 @@
 """What a test run says: one table, its figures as JSON, and a picture of the confusions."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, cast
@@ -12,11 +13,11 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-from torch import Tensor, distributed
+from torch import Tensor
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 from torchmetrics.utilities.plot import plot_confusion_matrix
 
-from abaw.callbacks.results import VideoScores, VideoScoresConsumer
+from abaw.callbacks.results import DecidedBy, VideoScores, VideoScoresConsumer, gather
 from abaw.errors import InputError
 from abaw.files import make_writable, replacing
 from abaw.labels import IGNORE_INDEX
@@ -26,10 +27,13 @@ _CONDITIONS: Final = ("audio+video", "video only", "audio only")
 
 
 class _Counted(NamedTuple):
-    """One video under one condition: int64 (C, C), and the annotated frames that no window covered."""
+    """One video under one condition."""
 
     confusion: Tensor
+    """int64 (C, C)."""
     left_out: int
+    """Annotated frames that no window covered."""
+    decided_by: DecidedBy
 
 
 class TestReport(Callback, VideoScoresConsumer):
@@ -38,7 +42,8 @@ class TestReport(Callback, VideoScoresConsumer):
     Prints one table: macro-F1 with a 95 % bootstrap interval over videos, accuracy and per-class F1, a row
     for each condition that was scored and one for always answering the most frequent class. That class is the
     training labels' if the data module has ``class_counts`` (a tensor (C,)), else the evaluated frames'.
-    Annotated frames that no window covered are left out, and counted below the table.
+    Annotated frames that no window covered are left out, and counted below the table. Where labels follow
+    ``postprocess.yaml``, it also says how many videos' were decided by parameters fitted without them.
 
     Beside it, ``test.json`` holds all figures and confusion matrices (rows are the annotated classes), and
     ``confusion_matrix.png`` the first condition's matrix, each row divided by its sum. Every video counts
@@ -72,13 +77,13 @@ class TestReport(Callback, VideoScoresConsumer):
             return
         annotated = result.target != IGNORE_INDEX
         confusion = multiclass_confusion_matrix(
-            result.scores.argmax(-1),
+            result.labels,
             result.target.masked_fill(~result.covered, IGNORE_INDEX),
             num_classes=result.scores.shape[1],
             ignore_index=IGNORE_INDEX,
         )
         left_out = int((annotated & ~result.covered).sum())
-        self._counted[result.condition, result.video_id] = _Counted(confusion, left_out)
+        self._counted[result.condition, result.video_id] = _Counted(confusion, left_out, result.decided_by)
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Gather over ranks; print and write on the first.
@@ -90,7 +95,7 @@ class TestReport(Callback, VideoScoresConsumer):
         """
         class_names = list(cast(Sequence[str], pl_module.class_names))
         # On every rank, so that all of them stop where there is nothing to report.
-        report = _summarise(_gather(self._counted), class_names, _training_counts(trainer))
+        report = _summarise(gather(self._counted), class_names, _training_counts(trainer))
         if trainer.fast_dev_run or not trainer.is_global_zero:  # type: ignore[attr-defined]
             return
 
@@ -114,15 +119,6 @@ class TestReport(Callback, VideoScoresConsumer):
         return Path(self.output_dir or Path(trainer.default_root_dir) / "test")
 
 
-def _gather(mine: dict[tuple[str, str], _Counted]) -> dict[tuple[str, str], _Counted]:
-    """What all ranks counted, by condition and video: a video that two ranks scored counts once."""
-    parts = [mine]
-    if distributed.is_available() and distributed.is_initialized():
-        parts = [{} for _ in range(distributed.get_world_size())]
-        distributed.all_gather_object(parts, mine)
-    return {key: counted for part in parts for key, counted in part.items()}
-
-
 def _training_counts(trainer: pl.Trainer) -> Tensor | None:
     try:
         counts: Tensor | None = getattr(getattr(trainer, "datamodule", None), "class_counts", None)
@@ -137,12 +133,15 @@ def _summarise(
     """The contents of ``test.json``."""
     results: dict[str, Any] = {}
     first: Tensor | None = None
+    decided_by: Counter[DecidedBy] = Counter()
     for condition in _CONDITIONS:
         # By name: the bootstrap draws videos by number, and ranks finish in any order.
         videos = [counted[key] for key in sorted(counted) if key[0] == condition]
         if videos:
             confusions = torch.stack([video.confusion for video in videos])
-            first = confusions if first is None else first
+            if first is None:
+                first = confusions
+                decided_by.update(video.decided_by for video in videos)
             results[condition] = _figures(confusions, class_names)
             results[condition]["frames_left_out"] = sum(video.left_out for video in videos)
     if first is None or not first.any():
@@ -158,6 +157,7 @@ def _summarise(
         "videos": len(first),
         "majority_class": class_names[majority],
         "majority_of": "evaluated frames" if class_counts is None else "training labels",
+        "decided_by": dict(decided_by),
         "results": results,
     }
 
@@ -186,6 +186,12 @@ def _table(report: dict[str, Any], narrow: bool = False) -> Table:
             caption += (
                 f" {condition}: {figures['frames_left_out']} annotated frames left out, having no score."
             )
+    held_out, final = (report["decided_by"].get(f"{kind} parameters", 0) for kind in ("held-out", "final"))
+    if held_out or final:
+        caption += (
+            f" Labels by postprocess.yaml: {held_out} videos by parameters that were fitted without them, "
+            f"{final} by the final ones, which no evaluated video was fitted on."
+        )
     table = Table(caption=escape(caption), caption_justify="left", box=None, padding=(0, 1, 0, 0))
     table.add_column("", no_wrap=True)
     # Narrow columns are as wide as their numbers and fold their headings: eight classes fit on 80 characters.

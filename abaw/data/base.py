@@ -101,13 +101,22 @@ class WindowDataModule(pl.LightningDataModule, ABC, Generic[RecordingT]):
     @property
     def class_counts(self) -> Tensor:
         """int64 (C,): the training frames of each class; needs no ``setup``."""
-        labels = np.concatenate(self._training_targets())
+        labels = np.concatenate(self.training_targets())
         return torch.from_numpy(np.bincount(labels[labels >= 0], minlength=self.num_classes))
 
     @property
     def template_path(self) -> Path | None:
         """The submission template, as given or as found in ``root``; None if there isn't one."""
         return self.template or find_template(self.root)
+
+    def training_targets(self) -> list[NDArray[np.int64]]:
+        """The labels of each training video, int64 (N,), -1 where not annotated; needs no ``setup``.
+
+        Raises:
+            InputError: There is no training video.
+        """
+        self.setup("fit")
+        return [recording.target for recording in self._select("train")]
 
     def train_dataloader(self) -> WindowLoader:
         """Windows of the training videos, at other places in every epoch."""
@@ -144,11 +153,6 @@ class WindowDataModule(pl.LightningDataModule, ABC, Generic[RecordingT]):
     @abstractmethod
     def _reader(self) -> Reader[RecordingT]:
         """What cuts windows out of the videos."""
-
-    def _training_targets(self) -> list[NDArray[np.int64]]:
-        """The labels of each training video, int64 (N,)."""
-        self.setup("fit")
-        return [recording.target for recording in self._select("train")]
 
     def _set_videos(self, videos: Sequence[Video], recordings: Sequence[RecordingT]) -> None:
         """Take the videos and, in the same order, what their windows are cut from; regroup them if asked."""

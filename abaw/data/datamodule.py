@@ -129,9 +129,10 @@ class AffWild2DataModule(WindowDataModule[Recording]):
         self._check_sound([r for r in recordings if r.video_id in targets], "annotated")
         self._set_videos(videos, recordings)
 
-    def _training_targets(self) -> list[NDArray[np.int64]]:
+    def training_targets(self) -> list[NDArray[np.int64]]:
+        """The labels of each training video, int64 (N,), -1 where not annotated; needs no ``setup``."""
         if self._recordings:
-            return super()._training_targets()
+            return super().training_targets()
         # From the labels alone: setup may have to decode the sound of the whole corpus.
         videos, targets = self._read_labels()
         annotated = [video for video in videos if video.video_id in targets]

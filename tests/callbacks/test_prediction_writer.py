@@ -21,7 +21,10 @@ def scored(video_id, labels, condition="audio+video", covered=None, faces=None):
     faces = torch.tensor([True] * len(labels) if faces is None else faces)
     scores = torch.nn.functional.one_hot(torch.tensor(labels), 3).float() * 0.7 + 0.1
     target = torch.full((len(labels),), -1)
-    return VideoScores(video_id, condition, scores * covered[:, None], covered, target, faces, ~faces)
+    decided = torch.tensor(labels)
+    return VideoScores(
+        video_id, condition, scores * covered[:, None], decided, covered, target, faces, ~faces
+    )
 
 
 def run(folder, results, stage="predict", writer=None, **options):
@@ -41,7 +44,8 @@ def test_scores_are_written_per_video_with_the_classes_names(tmp_path, capsys):
     for name in ("scores", "covered", "video_mask", "audio_mask"):
         assert tensors[name].dtype == getattr(result, name).dtype
         assert tensors[name].equal(getattr(result, name))
-    assert tensors["labels"].tolist() == [1, 1, 1]
+    # As they were decided on, whatever the scores are.
+    assert tensors["labels"].tolist() == [0, 2, 1]
     assert tensors["labels"].dtype == torch.int64
     with safe_open(path, framework="pt") as file:
         assert file.metadata() == {"class_names": "calm,glad,sad"}

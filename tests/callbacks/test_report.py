@@ -27,7 +27,7 @@ def scored(video_id, condition, seed, frames=40, uncovered=0, last_class=1):
     covered = torch.arange(frames) >= uncovered
     present = torch.ones(frames, dtype=torch.bool)
     scores = torch.rand(frames, 3, generator=generator) * covered[:, None]
-    return VideoScores(video_id, condition, scores, covered, target, present, present)
+    return VideoScores(video_id, condition, scores, scores.argmax(-1), covered, target, present, present)
 
 
 def run(folder, results, stage="test", report=None, **options):
