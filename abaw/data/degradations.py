@@ -192,7 +192,7 @@ def _take_frames(value: Tensor, frames: Tensor) -> Tensor:
 
 
 def _draw_lost(batch: Batch, modality: Modality, rate: float, span: int | None, seed: int) -> Tensor:
-    """Which frames are lost, bool (B, T), on the CPU; padding never is."""
+    """Which frames are lost, bool (B, T), on the CPU; of padding it says nothing."""
     if not 0 <= rate <= 1:
         raise ValueError(f"rate is a probability, from 0 to 1; got {rate}")
     if span is not None and span < 1:
@@ -201,7 +201,7 @@ def _draw_lost(batch: Batch, modality: Modality, rate: float, span: int | None, 
     for frames, video_id in zip(batch["frame"].cpu().numpy(), batch["video_id"], strict=True):
         draws = _draws(f"{seed}/{modality}/{video_id}", int(frames.max(initial=0)) + 3)
         lost = draws[frames] < rate if span is None else _in_span(frames, draws, rate, span)
-        rows.append(torch.from_numpy(lost & (frames >= 0)))
+        rows.append(torch.from_numpy(lost))
     return torch.stack(rows)
 
 

@@ -113,11 +113,12 @@ def test_spans_have_exact_probabilities_lengths_and_places() -> None:
     assert_probable(~video.all(dim=1), 0.6 * (1 - 0.5 / 2))
     assert_probable(~audio.all(dim=1), 0.5 * (1 - 0.6 / 2))
     assert (video.all(dim=1) | audio.all(dim=1)).all()
-    places = [place for place in stretches(video) if place[1]]
-    assert {length for _, length in places} == {2}
-    starts = torch.tensor([start for start, _ in places])
-    for start in range(4):
-        assert_probable(starts == start, 1 / 4)
+    for mask in (video, audio):
+        places = [place for place in stretches(mask) if place[1]]
+        assert {length for _, length in places} == {2}
+        starts = torch.tensor([start for start, _ in places])
+        for start in range(4):
+            assert_probable(starts == start, 1 / 4)
 
 
 def test_spans_lengths_are_drawn_from_their_range() -> None:
