@@ -77,6 +77,7 @@ class SoftVoting:
         self.num_frames = num_frames
         self.average = average
         self._window_weights = _WEIGHTINGS[weighting](window).float().to(device)
+        self._places = torch.arange(window, device=device)
         # Classes first: over a last dimension of 8, PyTorch's softmax is ten times slower on the CPU. One
         # frame more than there are: what has no vote is added there, and never read.
         self._sums = torch.zeros(num_classes, num_frames + 1, device=device)
@@ -105,10 +106,10 @@ class SoftVoting:
                 f"got starts {starts.dtype} {tuple(starts.shape)} and logits {tuple(logits.shape)}"
             )
         votes = rearrange(logits.detach().to(self._sums), "w t c -> c w t").contiguous()
-        frames = starts.to(votes.device)[:, None] + torch.arange(expected[1], device=votes.device)
+        frames = starts.to(votes.device)[:, None] + self._places
         inside = (frames >= 0) & (frames < self.num_frames)
         # The largest magnitude is NaN or infinite if any is: several times faster than isfinite().all(0).
-        finite = votes.abs().amax(0).isfinite()
+        finite = votes.abs().amax(0) < torch.inf
         self._num_excluded += (inside & ~finite).sum()
 
         if self.average == "probability":
@@ -132,9 +133,9 @@ class SoftVoting:
                 f"{self.num_excluded} votes (frames of windows) were left out: their logits are not finite",
                 stacklevel=2,
             )
-        sums, weights = self._sums[:, :-1], self._weights[:-1]
+        weights = self._weights[:-1]
         covered = weights > 0
-        scores = sums / torch.where(covered, weights, 1.0)
+        means = self._sums[:, :-1] / torch.where(covered, weights, 1.0)
         if self.average == "logits":
-            scores = scores.softmax(0)
-        return rearrange(scores * covered, "c n -> n c").contiguous(), covered
+            means = means.softmax(0) * covered
+        return rearrange(means, "c n -> n c").contiguous(), covered
