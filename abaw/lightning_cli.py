@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jsonargparse import ArgumentError
+from jsonargparse import ArgumentError, Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
@@ -116,6 +116,8 @@ class ExpressionCLI(LightningCLI):
         """Refuse what would be ignored, and a checkpoint that is not there; size precomputed encoders."""
         model = self._get(self.config, "model")
         size_precomputed_encoders(model, self._get(self.config, "data"))
+        if model.loss is None:  # Lightning can't write the link to its class counts down where it is null
+            model.loss = Namespace(class_path="abaw.losses.FocalLoss", init_args=Namespace())
         head = model.fusion
         for size in ("visual_dim", "audio_dim", "num_classes"):
             if head.get("init_args", {}).get(size) is not None:
