@@ -56,6 +56,7 @@ def check_fusion_head(
     >>> from abaw.fusion import LateFusion
     >>> check_fusion_head(LateFusion(visual_dim=6, audio_dim=5, num_classes=4))
     """
+    __tracebackhide__ = True  # pytest then shows the message, not this function
     gpus = [p.device for p in head.parameters() if p.is_cuda][:1]
     with torch.random.fork_rng(devices=gpus), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's own, on tensors without values
