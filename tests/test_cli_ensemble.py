@@ -1,4 +1,6 @@
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -83,6 +85,20 @@ def test_options_count_for_every_run_and_an_earlier_average_is_replaced(runs, co
 def test_a_fast_dev_run_averages_nothing(runs, tmp_path):
     assert predict(runs, tmp_path / "out", "--trainer.fast_dev_run=1") == 0
     assert not list((tmp_path / "out").rglob("*.*"))
+
+
+@pytest.mark.slow
+def test_two_processes_write_what_one_does(runs, tmp_path):
+    options = ["--trainer.accelerator=cpu", "--trainer.strategy=ddp", "--trainer.devices=2", QUIET]
+    given = [*(f"--run={run}" for run in runs), f"--predictions.output_dir={tmp_path}/two", *options]
+    subprocess.run([sys.executable, "-m", "abaw", "predict", *given], check=True, capture_output=True)
+    assert predict(runs, tmp_path / "one") == 0
+    one, two = (
+        {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.*") if path.is_file()}
+        for folder in (tmp_path / "one", tmp_path / "two")
+    )
+    assert Path("scores") in {name.parent for name in one}
+    assert one == two
 
 
 @pytest.mark.parametrize(
