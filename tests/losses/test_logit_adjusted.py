@@ -89,6 +89,14 @@ def test_extreme_logits_stay_finite(dtype: torch.dtype, smoothing: float) -> Non
         assert logits.grad.isfinite().all()
 
 
+def test_a_forbidden_class_costs_nothing_to_the_others() -> None:
+    logits = torch.tensor([[0.0, 0.0, -math.inf]], requires_grad=True)
+    loss = BalancedSoftmaxLoss([30, 10, 20])(logits, torch.tensor([1]))
+    loss.backward()
+    assert loss.item() == pytest.approx(math.log(4))
+    assert logits.grad.isfinite().all()
+
+
 @pytest.mark.parametrize("loss", [LogitAdjustedLoss(COUNTS), BalancedSoftmaxLoss(COUNTS)])
 def test_nothing_to_learn_from_is_zero_with_a_gradient(loss: LogitAdjustedLoss) -> None:
     logits = torch.full((2, 3, C), math.nan, requires_grad=True)
