@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -130,11 +131,23 @@ def test_bootstrap_is_a_function_of_its_seed_and_holds_the_figure():
     assert bootstrap_interval(confusions[:1])[0] == bootstrap_interval(confusions[:1])[1]
 
 
+def test_the_interval_of_a_gain_draws_the_same_videos_for_both():
+    # Every video gains as much, so that every draw does, however different the videos are.
+    confusions = torch.tensor([[[n, 0], [0, n]] for n in (1, 5, 30)])
+    baseline = torch.tensor([[[0, n], [0, n]] for n in (1, 5, 30)])
+    assert bootstrap_interval(confusions, baseline=baseline) == pytest.approx((2 / 3, 2 / 3))
+    assert bootstrap_interval(videos(6), baseline=videos(6)) == (0, 0)
+    low, high = bootstrap_interval(baseline, baseline=confusions)
+    assert low == high == pytest.approx(-2 / 3)
+
+
 def test_bootstrap_refuses_what_it_cannot_answer():
     with pytest.raises(ValueError, match="at least one video"):
         bootstrap_interval(torch.zeros(0, 3, 3))
     with pytest.raises(ValueError, match="level"):
         bootstrap_interval(videos(2), level=95)
+    with pytest.raises(ValueError, match="baseline"):
+        bootstrap_interval(videos(2), baseline=videos(3))
 
 
 def count_on_rank(rank, folder):
@@ -148,7 +161,9 @@ def count_on_rank(rank, folder):
 
 
 @pytest.mark.slow
-def test_two_processes_count_together(tmp_path):
+def test_two_processes_count_together(tmp_path, monkeypatch):
+    # The processes import this module by name, however pytest was started.
+    monkeypatch.syspath_prepend(Path(__file__).parents[1])
     multiprocessing.spawn(count_on_rank, args=(tmp_path,), nprocs=2)
     target, preds = draw(7, (3, 40), 4, low=-1)
     kept = target.ravel() >= 0

@@ -190,7 +190,7 @@ def _table(report: dict[str, Any], narrow: bool = False) -> Table:
     if held_out or final:
         caption += (
             f" Labels by postprocess.yaml: {held_out} videos by parameters that were fitted without them, "
-            f"{final} by the final ones, which no evaluated video was fitted on."
+            f"{final} by the final ones, fitted on other videos."
         )
     table = Table(caption=escape(caption), caption_justify="left", box=None, padding=(0, 1, 0, 0))
     table.add_column("", no_wrap=True)

@@ -9,11 +9,13 @@ from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounter
 from torch.utils.data import DataLoader
 
-from abaw import ExpressionModule
+from abaw import EXPRESSIONS, ExpressionModule
 from abaw.callbacks import SlidingWindowInference, VideoScores, VideoScoresConsumer
 from abaw.encoders import AudioEncoder, VisualEncoder
 from abaw.engine import VideoFeatures
+from abaw.errors import InputError
 from abaw.fusion import DualBranchTransformer, FusionHead
+from abaw.postprocess import Decoder, HeldOut, Postprocessing
 
 CLASSES = 8
 
@@ -207,7 +209,9 @@ def make_loader(lengths: dict[str, int], chunk: int = 8, per_batch: int = 2) -> 
     return DataLoader(batches, batch_size=None)
 
 
-def evaluate(loader: DataLoader, folder: Path, method: str = "validate", **options):
+def evaluate(
+    loader: DataLoader, folder: Path, method: str = "validate", postprocess: Path | None = None, **options
+):
     module = ExpressionModule(PixelEncoder(), ClockEncoder(), ContextHead(3, 2, CLASSES))
     collector = Collector()
     trainer = pl.Trainer(
@@ -215,7 +219,7 @@ def evaluate(loader: DataLoader, folder: Path, method: str = "validate", **optio
         accelerator="cpu",
         logger=False,
         enable_progress_bar=False,
-        callbacks=[collector, SlidingWindowInference(window=8, stride=4)],
+        callbacks=[collector, SlidingWindowInference(window=8, stride=4, postprocess=postprocess)],
         **options,
     )
     arguments = {"return_predictions": False} if method == "predict" else {"verbose": False}
@@ -235,6 +239,35 @@ def test_logged_scores_are_scikit_learns(tmp_path: Path) -> None:
     expected = f1_score(target, predicted, labels=range(CLASSES), average="macro", zero_division=0)
     assert float(logged["val/f1"]) == pytest.approx(expected, abs=1e-6)
     assert float(logged["val/accuracy"]) == pytest.approx((target == predicted).mean(), abs=1e-6)
+
+
+@pytest.mark.parametrize("method", ["test", "predict"])
+def test_labels_are_decided_by_the_file_each_video_by_its_own_parameters(tmp_path: Path, method: str) -> None:
+    def always(label: int) -> Decoder:
+        return Decoder(bias=tuple(99.0 * (c == label) for c in range(CLASSES)))
+
+    path = tmp_path / "p.yaml"
+    Postprocessing(EXPRESSIONS, always(5), (HeldOut(("b", "d"), always(2)),)).write(path)
+    _, trainer, results = evaluate(make_loader(LENGTHS), tmp_path, method, path)
+    _, _, plain = evaluate(make_loader(LENGTHS), tmp_path, method)
+    for result, vote in zip(results, plain, strict=True):
+        held_out = result.video_id in "bd"
+        assert set(result.labels.tolist()) == {2 if held_out else 5}
+        assert result.decided_by == ("held-out parameters" if held_out else "final parameters")
+        assert result.scores.equal(vote.scores), "what was voted is told as it is"
+        assert vote.decided_by == "vote"
+        assert vote.labels.equal(vote.scores.argmax(-1))
+    if method == "test":
+        target = torch.cat([r.target for r in results if r.condition == "audio+video"])
+        labels = torch.cat([r.labels for r in results if r.condition == "audio+video"])
+        expected = f1_score(target, labels, labels=range(CLASSES), average="macro", zero_division=0)
+        assert float(trainer.callback_metrics["test/f1"]) == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_file_for_other_classes_is_refused_before_anything_is_scored(tmp_path: Path) -> None:
+    Postprocessing(("calm", "glad"), Decoder()).write(tmp_path / "p.yaml")
+    with pytest.raises(InputError, match=r"p.yaml: was fitted for the classes calm,glad"):
+        evaluate(make_loader({}), tmp_path, postprocess=tmp_path / "p.yaml")
 
 
 def test_each_present_frame_passes_the_visual_encoder_once(tmp_path: Path) -> None:

@@ -20,14 +20,15 @@ NAMES = ["calm", "glad", "[sad]"]
 CONDITIONS = ["audio+video", "video only", "audio only"]
 
 
-def scored(video_id, condition, seed, frames=40, uncovered=0, last_class=1):
-    """A video whose class 2 is predicted, but never annotated."""
+def scored(video_id, condition, seed, frames=40, uncovered=0, last_class=1, decided_by="vote"):
+    """A video whose class 2 is predicted, but never annotated; its labels aren't its largest scores."""
     generator = torch.Generator().manual_seed(seed)
     target = torch.randint(-1, last_class + 1, (frames,), generator=generator)
     covered = torch.arange(frames) >= uncovered
     present = torch.ones(frames, dtype=torch.bool)
     scores = torch.rand(frames, 3, generator=generator) * covered[:, None]
-    return VideoScores(video_id, condition, scores, scores.argmax(-1), covered, target, present, present)
+    labels = (scores.argmax(-1) + 1) % 3
+    return VideoScores(video_id, condition, scores, labels, covered, target, present, present, decided_by)
 
 
 def run(folder, results, stage="test", report=None, **options):
@@ -47,7 +48,7 @@ def frames_of(some):
     """Target and prediction of the annotated and covered frames."""
     kept = [(r.target >= 0) & r.covered for r in some]
     target = torch.cat([r.target[k] for r, k in zip(some, kept, strict=True)])
-    return target, torch.cat([r.scores.argmax(-1)[k] for r, k in zip(some, kept, strict=True)])
+    return target, torch.cat([r.labels[k] for r, k in zip(some, kept, strict=True)])
 
 
 def check_figures(figures, target, preds):
@@ -106,6 +107,21 @@ def test_the_table_has_a_row_a_condition_and_its_figures(tmp_path, capsys):
     assert f"audio+video: {left_out} annotated frames left out" in words
     assert "evaluated frames" in words
     assert str(tmp_path / "test") in printed
+
+
+def test_a_line_says_by_which_parameters_labels_were_decided(tmp_path, capsys):
+    run(tmp_path, results())
+    assert "postprocess.yaml" not in capsys.readouterr().out
+    tuned = [
+        scored(video, condition, seed=1, decided_by=f"{kind} parameters")
+        for video, kind in [("a", "final"), ("b", "held-out"), ("c", "held-out")]
+        for condition in CONDITIONS
+    ]
+    run(tmp_path, tuned)
+    words = " ".join(capsys.readouterr().out.split())
+    assert "2 videos by parameters that were fitted without them, 1 by the final ones" in words
+    report = json.loads((tmp_path / "test" / "test.json").read_text())
+    assert report["decided_by"] == {"final parameters": 1, "held-out parameters": 2}
 
 
 @pytest.mark.parametrize("width", [20, 54])

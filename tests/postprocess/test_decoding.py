@@ -1,0 +1,73 @@
+import pytest
+import torch
+
+from abaw.postprocess import Decoder, Smoothing, log_transitions, smooth, viterbi
+
+TRANSITIONS = torch.tensor([[90, 5, 5], [5, 90, 5], [5, 5, 90]])
+
+
+def scores(num_frames=60, seed=0):
+    return torch.randn(num_frames, 3, generator=torch.Generator().manual_seed(seed)).softmax(-1)
+
+
+def test_nothing_switched_on_is_the_largest_score():
+    given = scores()
+    decided, labels = Decoder()(given)
+    torch.testing.assert_close(decided, given)
+    assert labels.equal(given.argmax(-1))
+    assert labels.dtype == torch.int64
+
+
+def test_the_steps_follow_one_another():
+    given, bias = scores(), (0.3, -0.2, -0.1)
+    decoder = Decoder(Smoothing("box", 5), bias, transition_weight=2.0)
+    decided, labels = decoder(given, transitions=TRANSITIONS)
+    biased = smooth(given, "box", 5).log() + torch.tensor(bias)
+    torch.testing.assert_close(decided, biased.softmax(-1))
+    assert labels.equal(viterbi(biased, 2 * log_transitions(TRANSITIONS)))
+    assert not labels.equal(decided.argmax(-1))
+    assert not decided.argmax(-1).equal(given.argmax(-1))
+
+
+def test_frames_without_scores_take_the_nearest_label_and_stay_zero():
+    given = scores()
+    covered = torch.ones(60, dtype=torch.bool)
+    covered[:3] = covered[20:24] = False
+    for decoder in (Decoder(), Decoder(bias=(0.0, 0.0, 5.0)), Decoder(transition_weight=1.0)):
+        decided, labels = decoder(given * covered[:, None], covered, TRANSITIONS)
+        assert not decided[~covered].any()
+        assert labels[:3].tolist() == [labels[3]] * 3
+        assert labels[20:24].tolist() == [labels[19]] * 2 + [labels[24]] * 2
+
+
+def test_a_score_of_zero_does_not_decide_for_ever():
+    given = torch.tensor([[0.0, 1.0]] + [[0.6, 0.4]] * 400)
+    _, labels = Decoder(transition_weight=1.0)(given, transitions=torch.tensor([[999, 0], [0, 999]]))
+    assert labels[1:].tolist() == [0] * 400
+
+
+def test_half_precision_is_given_back():
+    decided, _ = Decoder(Smoothing("median", 3))(scores().half())
+    assert decided.dtype == torch.float16
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"bias": (0.0, float("nan"))},
+        {"transition_weight": 0.0},
+        {"transition_weight": float("inf")},
+    ],
+)
+def test_parameters_that_mean_nothing_are_refused(options):
+    with pytest.raises(ValueError, match="must be"):
+        Decoder(**options)
+
+
+def test_what_does_not_fit_is_refused():
+    with pytest.raises(ValueError, match="2 biases for 3 classes"):
+        Decoder(bias=(0.0, 1.0))(scores())
+    with pytest.raises(ValueError, match="needs the counts"):
+        Decoder(transition_weight=1.0)(scores())
+    with pytest.raises(ValueError, match="odd number"):
+        Smoothing("median", 4)
