@@ -10,17 +10,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-import yaml
 from torch import Tensor
 
 from abaw.data.datasets import Loader
 from abaw.data.faces import FaceDetector, Picture, write_crops
 from abaw.data.single import open_video
 from abaw.engine import VideoAssembler, VideoFeatures, WindowVoter
-from abaw.errors import InputError
 from abaw.module import ExpressionModule
-from abaw.postprocess import Average, Weighting
-from abaw.postprocess.nearest import nearest_present
+from abaw.postprocess import Average, Weighting, likeliest
+from abaw.trained_run import TrainedRun
 
 
 class Stretch(NamedTuple):
@@ -49,7 +47,8 @@ class VideoPrediction:
         class_names: Names of the C classes.
         time: float64 (N,), when each frame is shown, seconds on the video's own clock.
         scores: float32 (N, C), probabilities; zeros where ``covered`` is False.
-        labels: int64 (N,), the class of each frame; one that no window covered takes the nearest one's.
+        labels: int64 (N,), the class of each frame: that of the highest score, or what a tuned run decides. A
+            frame that no window covered takes the nearest one's.
         covered: bool (N,), True where at least one window saw the frame.
         video_mask: bool (N,), True where a face was there.
         audio_mask: bool (N,), True where the sound track covered the frame.
@@ -104,7 +103,8 @@ def predict_video(
     encoder once, the head votes over overlapping windows. Memory grows by the features alone.
 
     Args:
-        model: A module, or the folder of a run of ``abaw fit``, whose best checkpoint and settings are taken.
+        model: A module, or the folder of a run of ``abaw fit``, whose best checkpoint and settings are taken,
+            and what ``abaw tune`` has chosen.
         video: Any file that FFmpeg reads; its voice counts as absent where there is no sound track.
         crops: The folder of the face crops, ``00001.jpg`` and so on, a frame without a face having none.
         face_detector: Where there are no crops: the file of YuNet's weights, to find the largest face of each
@@ -151,9 +151,11 @@ def predict_video(
         "average": average,
     }
     reading, voting = _given(reading), _given(voting)
+    postprocessing = None
     if not isinstance(model, ExpressionModule):
-        run = _Run.load(Path(model))
+        run = TrainedRun.load(Path(model))
         model, reading, voting = run.model, run.reading | reading, run.voting | voting
+        postprocessing = run.postprocessing
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if device is not None:
         model = model.to(device)
@@ -167,44 +169,19 @@ def predict_video(
         features = _encode(model, chunks)
         scores, covered = WindowVoter(**voting).vote(model.fusion, features, len(model.class_names))
     scores, covered = scores.cpu(), covered.cpu()
+    labels = likeliest(scores, covered)
+    if postprocessing is not None:
+        labels = postprocessing(scores, covered, features.video_id)[1]
     return VideoPrediction(
         video_id=features.video_id,
         class_names=model.class_names,
         time=features.time,
         scores=scores,
-        labels=scores.argmax(-1)[nearest_present(covered)],
+        labels=labels,
         covered=covered,
         video_mask=features.video_mask.cpu(),
         audio_mask=features.audio_mask.cpu(),
     )
-
-
-@dataclass(frozen=True)
-class _Run:
-    """A trained model and the settings that it is evaluated with."""
-
-    model: ExpressionModule
-    reading: dict[str, Any]
-    voting: dict[str, Any]
-
-    @classmethod
-    def load(cls, folder: Path) -> "_Run":
-        config_file, checkpoint = folder / "config.yaml", folder / "checkpoints" / "best.ckpt"
-        for path in (config_file, checkpoint):
-            if not path.is_file():
-                raise InputError(f"{path}: no such file; give the folder of a run that 'abaw fit' has ended.")
-        config = yaml.safe_load(config_file.read_text(encoding="utf-8"))
-        data, inference = config["data"].get("init_args", config["data"]), config["inference"]
-        model = ExpressionModule.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True)
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
-        clip_samples = state.get("AffWild2DataModule", {}).get("clip_samples", 0)
-        keys = ("window", "frame_step", "image_size", "audio_context", "batch_size")
-        return cls(
-            model,
-            {"clip_samples": clip_samples, **{key: data[key] for key in keys if key in data}},
-            {key: data[key] for key in ("window", "frame_step")}
-            | {key: inference[key] for key in ("stride", "weighting", "average")},
-        )
 
 
 def _given(settings: dict[str, Any]) -> dict[str, Any]:

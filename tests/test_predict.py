@@ -13,6 +13,7 @@ from abaw.data import AffWild2DataModule
 from abaw.encoders import ConvVisualEncoder, LogMelEncoder
 from abaw.errors import InputError
 from abaw.fusion import DualBranchTransformer
+from abaw.postprocess import Decoder, Postprocessing
 from abaw.predict import VideoPrediction
 
 pytestmark = [
@@ -125,6 +126,16 @@ def test_a_run_brings_its_settings(corpus: Path, video: Path, tmp_path: Path) ->
     torch.testing.assert_close(prediction.scores, by_hand.scores, atol=1e-6, rtol=0)
     other = abaw.predict_video(run, video, crops=crops, weighting="uniform")
     assert not torch.allclose(prediction.scores, other.scores, atol=1e-6)
+
+    bias = tuple(99.0 * (label == 5) for label in range(8))
+    Postprocessing(abaw.EXPRESSIONS, Decoder(bias=bias)).write(run / "postprocess.yaml")
+    tuned = abaw.predict_video(run, video, crops=crops)
+    assert (tuned.labels == 5).all()
+    torch.testing.assert_close(tuned.scores, prediction.scores)
+
+    (run / "config.yaml").write_text("model: {}")
+    with pytest.raises(InputError, match=r"config\.yaml: is no configuration"):
+        abaw.predict_video(run, video, crops=crops)
 
 
 def test_without_crops_the_pictures_are_faces(video: Path) -> None:

@@ -1,0 +1,66 @@
+"""The folder of a run, for those who have no command line."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from abaw.encoders import PrecomputedEncoder
+from abaw.errors import InputError
+from abaw.module import ExpressionModule
+from abaw.postprocess import Postprocessing
+
+_READING = ("window", "frame_step", "image_size", "audio_context", "batch_size")
+_VOTING = ("stride", "weighting", "average")
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A trained model, and the settings that belong to it.
+
+    Attributes:
+        model: The module of the best checkpoint, on the CPU.
+        reading: How videos are read, arguments of `abaw.data.single.open_video`.
+        voting: How windows vote, arguments of :class:`abaw.engine.WindowVoter`.
+        postprocessing: What ``abaw tune`` has chosen; ``None`` where it was not run.
+    """
+
+    model: ExpressionModule
+    reading: dict[str, Any]
+    voting: dict[str, Any]
+    postprocessing: Postprocessing | None
+
+    @classmethod
+    def load(cls, folder: Path) -> "TrainedRun":
+        """Read the folder of a run of ``abaw fit``.
+
+        Raises:
+            InputError: A file is missing or damaged, or the model was trained on features and sees no video.
+        """
+        config_file, checkpoint = folder / "config.yaml", folder / "checkpoints" / "best.ckpt"
+        for path in (config_file, checkpoint):
+            if not path.is_file():
+                raise InputError(f"{path}: no such file; give the folder of a run that 'abaw fit' has ended.")
+        try:
+            config = yaml.safe_load(config_file.read_text(encoding="utf-8"))
+            data, inference = config["data"].get("init_args", config["data"]), config["inference"]
+            voting = {key: data[key] for key in ("window", "frame_step")}
+            voting |= {key: inference[key] for key in _VOTING}
+        except (yaml.YAMLError, UnicodeDecodeError, LookupError, TypeError) as error:
+            raise InputError(
+                f"{config_file}: is no configuration of a run; train again. ({error})"
+            ) from error
+        model = ExpressionModule.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True)
+        if any(isinstance(e, PrecomputedEncoder) for e in (model.visual_encoder, model.audio_encoder)):
+            raise InputError(
+                f"{folder}: the model was trained on features and can't see a video; 'abaw extract' and "
+                "'abaw predict' instead."
+            )
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+        clip_samples = state.get("AffWild2DataModule", {}).get("clip_samples", 0)
+        reading = {"clip_samples": clip_samples} | {key: data[key] for key in _READING if key in data}
+        tuned = folder / "postprocess.yaml"
+        postprocessing = Postprocessing.read(tuned, model.class_names) if tuned.is_file() else None
+        return cls(model, reading, voting, postprocessing)
