@@ -2,18 +2,27 @@
 
     pip install 'abaw[bench]'
     python benchmarks/inference.py votes
+    python benchmarks/inference.py overlap
+    python benchmarks/inference.py memory
+    python benchmarks/inference.py encoders
 
 ``votes``: the scores of 36,000 overlapping windows become one a frame, by pyannote.audio's
 ``Inference.aggregate``, by MONAI's ``sliding_window_inference`` and by ``SoftVoting``. Both rivals are handed
 probabilities, each in its own layout; ``SoftVoting`` is handed logits and does the softmax as well. Seconds
 are medians of interleaved runs. Memory is what a fresh process needs beyond its imports when the windows are
 made batch by batch, as by a network: pyannote's function takes them all at once.
+
+``overlap``: a whole video whose frames pass a BEiT once, against each window passing it on its own, at an
+overlap of 50, 75 and 90 %. The ideal is the windows' frames over the video's; the scores are the same.
+
+``memory``: peak memory of a process that predicts one minute, and of one that predicts sixty.
+
+``encoders``: from files to votes with BEiT-large and WavLM-large, beside the encoders alone on batches that
+lie on the device; for a GPU. Weights are random: nothing is downloaded, and the cost is the real one.
 """
 
 import argparse
 import multiprocessing
-import os
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +32,8 @@ from statistics import median
 
 import numpy as np
 import torch
+import whole_video
+from machine import machine
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -147,12 +158,6 @@ def memory_in_mib(key: str) -> float:
     return int(next(line.split()[1] for line in lines if line.startswith(f"{key}:"))) / 1024
 
 
-def machine() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    name = next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.machine())
-    return f"{name}, {torch.get_num_threads()} of {os.cpu_count()} cores, torch {torch.__version__}"
-
-
 def vote(given: argparse.Namespace) -> None:
     votes = Votes(given.windows, given.window, given.stride, given.classes, given.batch, given.weighting)
     measured = seconds_and_scores(votes, given.repeats)
@@ -193,6 +198,7 @@ def main() -> None:
     votes.add_argument("--batch", type=int, default=512, help="windows at a time, where a rival streams")
     votes.add_argument("--weighting", choices=("uniform", "hamming"), default="hamming", help="weights")
     votes.add_argument("--repeats", type=int, default=5, help="runs of each rival")
+    whole_video.add_commands(commands)
     given = parser.parse_args()
     given.run(given)
 
