@@ -97,7 +97,8 @@ def test_refuses_what_does_not_fit() -> None:
         Quoted(label_smoothing=1.5)
     with pytest.raises(ValueError, match=r"got \(2, 2, 2\) and torch.float32 \(2, 2\)"):
         Quoted()(LOGITS, TARGET.float())
-    for wrong in (SOFT * 1.5, SOFT - 0.5, SOFT.masked_fill(SOFT == 1, math.nan)):
+    negative = torch.tensor([1.5, -0.5]).expand(2, 2, 2)
+    for wrong in (SOFT * 1.5, negative, SOFT.masked_fill(SOFT == 1, math.nan)):
         with pytest.raises(ValueError, match="targets of a floating type are probabilities"):
             Quoted()(LOGITS, wrong)
     with pytest.raises(ValueError, match="reduction must be"):
