@@ -154,7 +154,7 @@ def _dtype(subject: Subject) -> Iterator[str]:
 def _export(subject: Subject) -> Iterator[str]:
     inputs = subject.inputs(UNPADDED)
     exported = torch.export.export(subject.head.eval(), (), inputs).module()
-    other = subject.inputs([(audio, video, frames) for video, audio, frames in UNPADDED[::-1]])
+    other = subject.inputs([(audio, video, frames) for video, audio, frames in UNPADDED])
     with torch.no_grad():
         if change := difference(subject.evaluate(other), exported(**other)):
             yield f"logits {change} in what torch.export makes of it, under masks other than those it traced"

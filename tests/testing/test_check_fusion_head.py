@@ -334,7 +334,8 @@ def test_leaves_head_and_generator_as_they_were() -> None:
 class Remembers(Sound):
     # For plots; what hangs on a graph can't be copied.
     def finish(self, tokens: Tensor) -> Tensor:
-        self.tokens = tokens
+        if self.training:
+            self.tokens = tokens
         return super().finish(tokens)
 
 
