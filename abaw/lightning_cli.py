@@ -30,6 +30,7 @@ from abaw.feature_slots import check_features_of, size_precomputed_encoders
 from abaw.files import replacing
 from abaw.module import ExpressionModule, feature_size
 from abaw.parse_errors import explain
+from abaw.quiet import quieten
 from abaw.trainer import ExpressionTrainer
 
 # Where to start from is no part of what a run is.
@@ -117,7 +118,9 @@ class ExpressionCLI(LightningCLI):
         model = self._get(self.config, "model")
         size_precomputed_encoders(model, self._get(self.config, "data"))
         if model.loss is None:  # Lightning can't write the link to its class counts down where it is null
-            model.loss = Namespace(class_path="abaw.losses.FocalLoss", init_args=Namespace())
+            model.loss = Namespace(  # type: ignore[no-untyped-call]
+                {"class_path": "abaw.losses.FocalLoss", "init_args": {}}
+            )
         head = model.fusion
         for size in ("visual_dim", "audio_dim", "num_classes"):
             if head.get("init_args", {}).get(size) is not None:
@@ -242,6 +245,7 @@ def _predict_average(arguments: list[str], runs: list[str]) -> None:
 
 
 def _start(command: str, arguments: list[str]) -> ExpressionCLI:
+    quieten()
     # Told by the parser as exceptions, so that one line of ours can say it.
     told = {"exit_on_error": False}
     try:
