@@ -122,7 +122,7 @@ def average_scores(paths: Sequence[Path]) -> SavedScores:
     if len(runs) == 1:
         return runs[0]
     votes = torch.stack([run.covered for run in runs])
-    sums = torch.stack([run.scores for run in runs]).mul(votes[..., None]).sum(0)
+    sums = torch.stack([run.scores for run in runs]).sum(0)
     scores, covered = sums / votes.sum(0).clamp(min=1)[:, None], votes.any(0)
     return replace(
         runs[0],

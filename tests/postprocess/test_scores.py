@@ -126,10 +126,10 @@ def test_the_average_is_the_mean_over_the_runs_that_scored_a_frame(tmp_path_fact
 
 
 def test_a_frame_that_no_run_scored_takes_the_nearest_label_of_the_average(tmp_path):
-    one = saved([[0, 0, 1], [0, 0, 1], [1, 0, 0]], [False, False, True])
+    one = saved([[0, 0, 1], [0, 0, 1], [0.8, 0, 0.2]], [False, False, True])
     two = saved([[0, 0, 1], [0, 0, 1], [0, 0.1, 0.9]], [False, False, True])
     paths = [write(tmp_path / n, v=run) / "v.safetensors" for n, run in (("one", one), ("two", two))]
-    assert average_scores(paths).labels.tolist() == [0, 0, 0]
+    assert average_scores(paths).labels.tolist() == [2, 2, 2]
 
 
 @pytest.mark.parametrize(
@@ -191,6 +191,15 @@ def test_a_submission_is_of_the_labels_that_were_saved(tmp_path):
         "  1 without a face take the label of the nearest frame with one",
         "  1 without a score take the label of the nearest frame with one",
     ]
+
+
+def test_what_was_written_is_read_again_and_checked(tmp_path, monkeypatch):
+    def write_half(path, *_):
+        path.write_text("image_location,calm,glad,sad\nv/00001.jpg\n")
+
+    monkeypatch.setattr("abaw.postprocess.scores.write_submission", write_half)
+    with pytest.raises(InputError, match=r"line 2: 'v/00001\.jpg' is not two fields"):
+        submit_scores(tmp_path / "predictions.txt", None, {"v": saved([[1, 0, 0]])}.items())
 
 
 def test_scores_that_make_no_submission_are_refused_and_nothing_is_written(tmp_path):

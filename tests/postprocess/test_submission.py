@@ -224,7 +224,7 @@ def test_malformed_rows_are_refused_with_the_line(tmp_path, rows, message, with_
             ["c/00001.jpg,0", *ROWS[:2], "d/00001.jpg,0"],
             "line 2: c/00001.jpg .* row; missing videos: b; unknown videos: c, d$",
         ),
-        ([",0", *ROWS], "line 2:  is not in .*sample.txt"),
+        ([",0", *ROWS], "line 2:  is not in .*sample.txt; remove the row$"),
     ],
 )
 def test_rows_other_than_the_template_s_are_refused_with_the_line(tmp_path, rows, message):

@@ -91,6 +91,17 @@ def test_doubles_that_single_precision_cannot_hold_are_excluded():
     torch.testing.assert_close(scores.double(), logits[1].softmax(-1))
 
 
+@pytest.mark.parametrize("average", AVERAGES)
+@pytest.mark.parametrize("num_classes", [1, 3])
+def test_logits_and_starts_are_left_as_they_were(num_classes, average):
+    logits, starts = torch.randn(2, 4, num_classes), torch.tensor([0, 3])
+    logits[0, 0] = math.nan
+    before = logits.clone(), starts.clone()
+    vote(6, logits, starts, weighting="hann", average=average)
+    for now, then in zip((logits, starts), before, strict=True):
+        torch.testing.assert_close(now, then, atol=0, rtol=0, equal_nan=True)
+
+
 def test_starts_that_are_no_integers_are_refused():
     with pytest.raises(ValueError, match=r"starts int64 .* got starts torch.float32"):
         SoftVoting(9, 2, 3).add(torch.zeros(1, 3, 2), torch.zeros(1))
