@@ -85,9 +85,9 @@ class FocalLoss(FrameLoss):
         return weight * self._focal(log_p), weight
 
     def _focal(self, log_p: Tensor) -> Tensor:
-        smallest = torch.finfo(log_p.dtype)
+        limits = torch.finfo(log_p.dtype)
         # For gamma below 1 the power's slope is infinite at p = 1, and infinity times 0 is NaN in the
         # backward: clamped, the slope there is 0, which is the limit of the whole product. Likewise for the
         # log of a class that is ruled out, which costs only its own frames.
-        rest = (-torch.expm1(log_p)).clamp_min(smallest.tiny)
-        return -(rest**self.gamma) * log_p.clamp_min(smallest.min)
+        rest = (1 - log_p.exp()).clamp_min(limits.tiny)
+        return -(rest**self.gamma) * log_p.clamp_min(limits.min)
