@@ -138,7 +138,7 @@ class WindowVoter:
         frame_step: int = 1,
         weighting: Weighting = "uniform",
         average: Average = "probability",
-        batch_size: int = 64,
+        batch_size: int = 256,
         compile: bool = False,
     ) -> None:
         stride = max(1, window // 2) if stride is None else stride

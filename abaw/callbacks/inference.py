@@ -58,7 +58,7 @@ class SlidingWindowInference(Callback):
         frame_step: int = 1,
         weighting: Weighting = "uniform",
         average: Average = "probability",
-        batch_size: int = 64,
+        batch_size: int = 256,
         compile: bool = False,
         postprocess: str | Path | None = None,
     ) -> None:
