@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import f1_score
+from sklearn.metrics import confusion_matrix, f1_score
 
 from abaw.errors import InputError
+from abaw.metrics import bootstrap_interval
 from abaw.postprocess import Decoder, count_transitions, smooth
 from abaw.tuning import SMOOTHINGS, ScoredVideo, tune
 
@@ -53,6 +54,31 @@ def test_the_gain_is_what_the_file_s_parameters_reach_on_held_out_videos(tuned):
     assert tuned.gains["chosen"].in_sample == pytest.approx(final - plain)
     assert tuned.gains["chosen"].held_out > 0.05
     assert all(tuned.postprocessing.holds_out(v.video_id) for v in VIDEOS)
+
+
+def test_the_interval_is_of_the_gain_and_over_raw_videos(tuned):
+    def confusions(decide):
+        counts = {}
+        for video in sorted(VIDEOS, key=lambda v: v.video_id):
+            kept = (video.target >= 0) & video.covered
+            matrix = confusion_matrix(video.target[kept], decide(video)[kept], labels=range(3))
+            raw = video.video_id.split("_")[0]
+            counts[raw] = counts.get(raw, 0) + matrix
+        return torch.tensor(np.stack(list(counts.values())))
+
+    held_out = confusions(lambda v: tuned.postprocessing(v.scores, v.covered, v.video_id)[1])
+    plain = confusions(lambda v: v.scores.argmax(-1))
+    assert len(plain) == 6
+    assert tuned.gains["chosen"].interval == pytest.approx(bootstrap_interval(held_out, baseline=plain))
+
+
+def test_frames_without_scores_count_as_little_in_the_fit_as_afterwards(monkeypatch):
+    monkeypatch.setattr("abaw.tuning._Fitter.choose", lambda self, folds: ("bias", "Viterbi"))
+    videos = [v._replace(covered=torch.arange(160) % 40 < 25) for v in VIDEOS]
+    tuned = tune(videos, NAMES, TRANSITIONS, folds=3)
+    labels = [tuned.postprocessing(v.scores, v.covered)[1] for v in videos]
+    assert tuned.postprocessing.decoder.transition_weight is not None
+    assert tuned.gains["chosen"].in_sample == pytest.approx(macro_f1(videos, labels) - tuned.plain_f1)
 
 
 def test_smoothing_alone_is_what_a_loop_over_folds_finds(tuned):
@@ -120,12 +146,31 @@ def test_noise_gains_in_sample_alone_and_is_not_switched_on():
     assert "Switched on: nothing" in tuned.describe()
 
 
-def test_only_methods_that_gain_on_held_out_videos_are_switched_on(tuned):
-    assert tuned.chosen
-    assert all(tuned.gains[method].held_out > 0 for method in tuned.chosen)
+def test_where_the_final_choice_is_nothing_the_folds_do_nothing_either(monkeypatch):
+    monkeypatch.setattr("abaw.tuning._Fitter.choose", lambda self, folds: ("bias",) if len(folds) < 3 else ())
+    tuned = tune(VIDEOS, NAMES, TRANSITIONS, folds=3)
+    assert tuned.gains["chosen"].held_out > 0
+    assert {fold.decoder for fold in tuned.postprocessing.folds} == {Decoder()}
+
+
+def test_what_does_not_gain_as_a_whole_is_switched_off_after_all(monkeypatch):
+    monkeypatch.setattr("abaw.tuning._Fitter.choose", lambda self, folds: ("bias",))
+    noise = [v._replace(target=v.target.roll(37 * number)) for number, v in enumerate(VIDEOS, start=1)]
+    tuned = tune(noise, NAMES, folds=3)
+    assert tuned.gains["chosen"].held_out <= 0 < tuned.gains["chosen"].in_sample
+    assert tuned.postprocessing.decoder == Decoder()
+    assert {fold.decoder for fold in tuned.postprocessing.folds} == {Decoder()}
+
+
+def test_methods_that_gain_in_sample_alone_are_not_switched_on():
+    videos = [scored(str(seed), seed + 42, signal=1.0) for seed in range(6)]
+    tuned = tune(videos, NAMES, TRANSITIONS, folds=3)
+    for method in ("bias", "Viterbi"):
+        assert tuned.gains[method].held_out < 0 < tuned.gains[method].in_sample
+    assert tuned.chosen == ("smoothing",)
     decoder = tuned.postprocessing.decoder
-    on = {"smoothing": decoder.smoothing, "bias": decoder.bias, "Viterbi": decoder.transition_weight}
-    assert {method for method, value in on.items() if value is not None} <= set(tuned.chosen)
+    assert decoder.smoothing is not None
+    assert decoder == Decoder(decoder.smoothing)
 
 
 def test_without_training_labels_there_is_no_viterbi_decoding():

@@ -109,4 +109,4 @@ class Decoder:
             if len(self.bias) != logits.shape[-1]:
                 raise ValueError(f"there are {len(self.bias)} biases for {logits.shape[-1]} classes")
             logits = logits + torch.tensor(self.bias, dtype=torch.float64)
-        return logits * covered[:, None]
+        return torch.where(covered[:, None], logits, 0.0)

@@ -40,6 +40,17 @@ def test_frames_without_scores_take_the_nearest_label_and_stay_zero():
         assert labels[20:24].tolist() == [labels[19]] * 2 + [labels[24]] * 2
 
 
+def test_frames_without_scores_prefer_no_class_whatever_is_written_there():
+    covered = torch.arange(60) % 7 > 1
+    spoilt = scores().masked_fill(~covered[:, None], torch.nan)
+    decoder = Decoder(bias=(0.0, 3.0, -3.0), transition_weight=0.1)
+    assert not decoder.logits(spoilt, covered)[~covered].any()
+    for one, other in zip(
+        decoder(spoilt, covered, TRANSITIONS), decoder(scores(), covered, TRANSITIONS), strict=True
+    ):
+        assert one.equal(other)
+
+
 def test_a_score_of_zero_does_not_decide_for_ever():
     given = torch.tensor([[0.0, 1.0]] + [[0.6, 0.4]] * 400)
     _, labels = Decoder(transition_weight=1.0)(given, transitions=torch.tensor([[999, 0], [0, 999]]))
