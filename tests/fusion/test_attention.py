@@ -186,6 +186,16 @@ def test_absent_places_change_nothing(garbage: float, tq: int, tk: int) -> None:
         assert not dirty_grads[name].masked_select(where).any()
 
 
+def test_what_a_loss_says_about_absent_places_is_not_heard() -> None:
+    module, given = attention(), inputs(5, 7)
+    given["query"].requires_grad_()
+    upstream = torch.ones(36, 5, DIM).masked_fill(~given["query_mask"][..., None], math.nan)
+    wanted = [given["query"], *module.parameters()]
+    expected = torch.autograd.grad(module(**given), wanted, torch.ones_like(upstream))
+    for grad, other in zip(torch.autograd.grad(module(**given), wanted, upstream), expected, strict=True):
+        assert torch.equal(grad, other)
+
+
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_everything_missing_is_zero_with_finite_gradients(dtype: torch.dtype, train: bool) -> None:
