@@ -131,9 +131,11 @@ def overlap(given: argparse.Namespace) -> None:
 
 
 def clock_of(device: torch.device) -> float:
+    """Seconds: of this process on a CPU, which others may be using too; of the wall on a GPU."""
     if device.type == "cuda":
         torch.cuda.synchronize()
-    return time.perf_counter()
+        return time.perf_counter()
+    return time.process_time()
 
 
 # Memory over length.
