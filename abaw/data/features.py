@@ -181,9 +181,7 @@ class FeatureReader:
     """
 
     def __init__(self, example: FeatureRecording) -> None:
-        self._empty = {
-            name: example.tensors[name][:0].clone() for name in MODALITIES if name in example.tensors
-        }
+        self._example = example
 
     def read(
         self, recording: FeatureRecording, frames: NDArray[np.int64], rng: np.random.Generator | None = None
@@ -196,41 +194,39 @@ class FeatureReader:
             rng: Not used: features are not augmented.
 
         Returns:
-            What `Batch` holds, without the leading B.
+            What `Batch` holds, without the leading B. Tensors of a window without padding are views of the
+            file: nothing is copied before windows are stacked.
         """
-        sample = self.padding(len(frames))
         present = frames[frames >= 0]
-        count, first = len(present), int(present[0])
-        # A slice of a mapped tensor is copied at once, and row by row for a list of numbers.
-        step = int(present[1]) - first if count > 1 else 1
-        taken = slice(first, int(present[-1]) + 1, step)
+        first = int(present[0])
+        step = int(present[1]) - first if len(present) > 1 else 1
+        return self._cut(recording, slice(first, int(present[-1]) + 1, step), len(frames))
+
+    def padding(self, num_frames: int) -> Sample:
+        """A window of T = ``num_frames`` that holds no frame at all."""
+        names = {"video_id": "", "audio_start": 0.0, "num_frames": 0}
+        return self._cut(self._example, slice(0, 0, 1), num_frames) | names
+
+    def _cut(self, recording: FeatureRecording, frames: slice, num_frames: int) -> Sample:
         tensors = recording.tensors
-        for modality in self._empty:
-            sample[f"{modality}_features"][:count] = tensors[modality][taken]
-        for name in ("video_mask", "audio_mask", "target"):
-            sample[name][:count] = tensors[name][taken]
-        start = float(tensors["time"][first]) - recording.header.lead
-        sample["time"][:count] = tensors["time"][taken] - start
-        sample["frame"][:count] = torch.from_numpy(present)
-        return sample | {
+        taken = {name: tensor[frames] for name, tensor in tensors.items()}
+        start = float(tensors["time"][frames.start]) - recording.header.lead
+        window = {f"{name}_features": taken[name] for name in MODALITIES if name in taken}
+        window |= {name: taken[name] for name in ("video_mask", "audio_mask", "target")}
+        window["time"] = (taken["time"] - start).float()
+        window["frame"] = torch.arange(frames.start, frames.stop, frames.step)
+        filler = {"target": IGNORE_INDEX, "frame": -1}
+        return {name: _pad(tensor, num_frames, filler.get(name, 0)) for name, tensor in window.items()} | {
             "video_id": recording.video_id,
             "audio_start": start,
             "num_frames": len(recording),
         }
 
-    def padding(self, num_frames: int) -> Sample:
-        """A window of T = ``num_frames`` that holds no frame at all."""
-        features = {f"{n}_features": e.new_zeros(num_frames, e.shape[1]) for n, e in self._empty.items()}
-        return features | {
-            "video_mask": torch.zeros(num_frames, dtype=torch.bool),
-            "audio_mask": torch.zeros(num_frames, dtype=torch.bool),
-            "time": torch.zeros(num_frames),
-            "target": torch.full((num_frames,), IGNORE_INDEX),
-            "frame": torch.full((num_frames,), -1),
-            "video_id": "",
-            "audio_start": 0.0,
-            "num_frames": 0,
-        }
+
+def _pad(tensor: Tensor, length: int, value: int) -> Tensor:
+    if len(tensor) == length:
+        return tensor
+    return torch.cat([tensor, tensor.new_full((length - len(tensor), *tensor.shape[1:]), value)])
 
 
 def _flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
