@@ -16,7 +16,6 @@ import abaw.encoders
 import abaw.fusion
 import abaw.losses  # noqa: F401
 from abaw.callbacks import (
-    POSTPROCESS_FILE,
     PredictionWriter,
     RunCheckpoint,
     SlidingWindowInference,
@@ -30,6 +29,7 @@ from abaw.feature_slots import check_features_of, size_precomputed_encoders
 from abaw.files import replacing
 from abaw.module import ExpressionModule, feature_size
 from abaw.parse_errors import explain
+from abaw.postprocess import POSTPROCESS_FILE
 from abaw.quiet import quieten
 from abaw.trainer import ExpressionTrainer
 

@@ -10,7 +10,7 @@ import yaml
 from abaw.encoders import PrecomputedEncoder
 from abaw.errors import InputError
 from abaw.module import ExpressionModule
-from abaw.postprocess import Postprocessing
+from abaw.postprocess import POSTPROCESS_FILE, Postprocessing
 
 _READING = ("window", "frame_step", "image_size", "audio_context", "batch_size")
 _VOTING = ("stride", "weighting", "average")
@@ -61,6 +61,6 @@ class TrainedRun:
         state = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
         clip_samples = state.get("AffWild2DataModule", {}).get("clip_samples", 0)
         reading = {"clip_samples": clip_samples} | {key: data[key] for key in _READING if key in data}
-        tuned = folder / "postprocess.yaml"
+        tuned = folder / POSTPROCESS_FILE
         postprocessing = Postprocessing.read(tuned, model.class_names) if tuned.is_file() else None
         return cls(model, reading, voting, postprocessing)

@@ -14,13 +14,11 @@ two steps. The CPU computes in float32; a GPU, where there is one, in bfloat16.
 """
 
 import argparse
-import os
-import platform
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
+from machine import machine
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -98,15 +96,6 @@ def peak(step: Step, device: str) -> int:
     events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
     events.sort(key=lambda event: event.start_ns())
     return int(torch.tensor([event.nbytes() for event in events]).cumsum(0).max())
-
-
-def machine(device: str) -> str:
-    if device == "cuda":
-        return f"{torch.cuda.get_device_name()}, bfloat16, torch {torch.__version__}"
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    name = next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.machine())
-    cores = f"{torch.get_num_threads()} of {os.cpu_count()} cores"
-    return f"{name}, {cores}, float32, torch {torch.__version__}"
 
 
 def measure(device: str, lengths: list[int], dims: list[int], rounds: int) -> Table:

@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 
 
-def machine() -> str:
-    """The processor or the GPU, in words."""
-    if torch.cuda.is_available():
+def machine(device: str | None = None) -> str:
+    """The processor or the GPU, in words; ``None`` means the GPU where there is one."""
+    if device == "cuda" or (device is None and torch.cuda.is_available()):
         return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []

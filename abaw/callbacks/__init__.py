@@ -7,10 +7,9 @@ from abaw.callbacks.inference import SlidingWindowInference
 from abaw.callbacks.prediction_writer import PredictionWriter
 from abaw.callbacks.report import TestReport
 from abaw.callbacks.results import VideoFeaturesConsumer, VideoScores, VideoScoresConsumer
-from abaw.callbacks.tuner import POSTPROCESS_FILE, PostprocessTuner
+from abaw.callbacks.tuner import PostprocessTuner
 
 __all__ = [
-    "POSTPROCESS_FILE",
     "FeatureWriter",
     "FrameProgressBar",
     "PostprocessTuner",

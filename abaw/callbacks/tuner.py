@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, cast
+from typing import cast
 
 import lightning.pytorch as pl
 import torch
@@ -14,11 +14,8 @@ from torch import Tensor
 from abaw.callbacks.results import VideoScores, VideoScoresConsumer, gather
 from abaw.errors import InputError
 from abaw.files import make_writable
-from abaw.postprocess import count_transitions
+from abaw.postprocess import POSTPROCESS_FILE, count_transitions
 from abaw.tuning import ScoredVideo, by_raw_video, tune
-
-POSTPROCESS_FILE: Final = "postprocess.yaml"
-"""Its name in a run's folder."""
 
 
 class PostprocessTuner(Callback, VideoScoresConsumer):

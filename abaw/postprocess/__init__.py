@@ -2,7 +2,7 @@
 
 from abaw.postprocess.bias import fit_bias
 from abaw.postprocess.decoding import Decoder, Smoothing
-from abaw.postprocess.postprocessing import HeldOut, Postprocessing
+from abaw.postprocess.postprocessing import POSTPROCESS_FILE, HeldOut, Postprocessing
 from abaw.postprocess.scores import (
     SavedScores,
     average_scores,
@@ -24,6 +24,7 @@ from abaw.postprocess.voting import Average, SoftVoting, Weighting
 from abaw.postprocess.windows import window_starts
 
 __all__ = [
+    "POSTPROCESS_FILE",
     "Average",
     "Decoder",
     "HeldOut",

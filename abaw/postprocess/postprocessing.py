@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 import yaml
@@ -12,6 +12,9 @@ from torch import Tensor
 from abaw.errors import InputError
 from abaw.files import replacing
 from abaw.postprocess.decoding import Decoder, Smoothing
+
+POSTPROCESS_FILE: Final = "postprocess.yaml"
+"""Its name in a run's folder."""
 
 
 @dataclass(frozen=True)
