@@ -15,7 +15,7 @@ from torch import Tensor
 
 from abaw.callbacks.results import VideoFeaturesConsumer
 from abaw.data import AffWild2DataModule
-from abaw.data.features import FeatureHeader, FeatureRecording, write_features, write_index
+from abaw.data.features import TEMPLATE, FeatureHeader, FeatureRecording, write_features, write_index
 from abaw.encoders import AudioEncoder, PrecomputedEncoder, VisualEncoder
 from abaw.engine import VideoFeatures
 from abaw.errors import InputError
@@ -92,7 +92,7 @@ class FeatureWriter(Callback, VideoFeaturesConsumer):
         if trainer.is_global_zero:
             write_index(self.output_dir, list(self._expected))
             if data.template_path is not None:
-                with replacing(self.output_dir / data.template_path.name) as temporary:
+                with replacing(self.output_dir / TEMPLATE) as temporary:
                     shutil.copyfile(data.template_path, temporary)
         self._began = time.monotonic()
 
@@ -134,6 +134,17 @@ class FeatureWriter(Callback, VideoFeaturesConsumer):
             highlight=False,
             soft_wrap=True,
         )
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Have the test set served again."""
+        if isinstance(data := trainer.datamodule, AffWild2DataModule):  # type: ignore[attr-defined]
+            data.predict_all(but=None)
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Have the test set served again."""
+        self.teardown(trainer, pl_module, "predict")
 
     def _path(self, video_id: str) -> Path:
         return self.output_dir / f"{video_id}.safetensors"

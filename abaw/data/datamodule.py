@@ -172,8 +172,8 @@ class AffWild2DataModule(WindowDataModule[Recording]):
             "num_samples": reader.num_samples,
         }
 
-    def predict_all(self, but: Collection[str] = ()) -> None:
-        """Let ``predict_dataloader`` serve the videos of all splits from now on, without some."""
+    def predict_all(self, but: Collection[str] | None = ()) -> None:
+        """Let ``predict_dataloader`` serve all splits' videos but some; None for the test set again."""
         self._left_out = but
 
     def predict_dataloader(self) -> Loader:

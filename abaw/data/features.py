@@ -25,6 +25,9 @@ from abaw.labels import IGNORE_INDEX
 MODALITIES: Final = ("visual", "audio")
 """The tensors of features that a file can hold."""
 
+TEMPLATE: Final = "test_set_sample.txt"
+"""Under this name a folder of features keeps the submission template, where it is found by it."""
+
 _VERSION: Final = 1
 _KEY: Final = "abaw"
 _INDEX: Final = "index.json"

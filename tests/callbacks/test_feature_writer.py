@@ -86,8 +86,9 @@ def test_every_video_of_every_split_is_there(corpus: Path, whole: Path):
     source.setup()
     assert [path.stem for path in read_index(whole)] == [video.video_id for video in source.videos]
     assert {video.split for video in source.videos} == {"train", "validation", "test"}
-    template = source.template_path
-    assert (whole / template.name).read_bytes() == template.read_bytes()
+    template = FeatureDataModule(whole).template_path
+    assert template.parent == whole
+    assert template.read_bytes() == source.template_path.read_bytes()
     for video, target in zip(source.videos, source.targets, strict=True):
         header = read_header(whole / f"{video.video_id}.safetensors")
         assert (header.video_id, header.raw_id, header.split) == (video.video_id, video.raw_id, video.split)
@@ -270,6 +271,19 @@ def test_features_have_no_features(corpus: Path, whole: Path, tmp_path: Path):
         make_trainer().extract(model, FeatureDataModule(whole), str(tmp_path))
     with pytest.raises(InputError, match="visual_encoder is a PrecomputedEncoder"):
         extract(model, corpus, tmp_path)
+
+
+def test_the_corpus_is_as_before(corpus: Path, whole: Path, tmp_path: Path):
+    source = data(corpus)
+    source.setup()
+    test = {video.video_id for video in source.videos if video.split == "test"}
+    broken = module()
+    broken.visual_encoder.die_after = 1
+    make_trainer().extract(module(), source, str(whole))
+    assert {batch["video_id"][0] for batch in source.predict_dataloader()} == test
+    with pytest.raises(SystemExit):
+        make_trainer().extract(broken, source, str(tmp_path))
+    assert {batch["video_id"][0] for batch in source.predict_dataloader()} == test
 
 
 def test_a_folder_that_cannot_be_written(corpus: Path, tmp_path: Path):
