@@ -127,6 +127,10 @@ class WindowVoter:
         compile: Whether heads are compiled (``torch.compile``) for batches of exactly ``batch_size`` windows;
             the last one is filled up with padding.
 
+    Attributes:
+        num_excluded: How many votes (frames of windows) of the last video were left out because they were
+            not finite.
+
     Raises:
         ValueError: If a number is below 1.
     """
@@ -153,6 +157,7 @@ class WindowVoter:
         self.average: Average = average
         self.batch_size = batch_size
         self.compile = compile
+        self.num_excluded = 0
         self._compiled: tuple[FusionHead, Callable[..., Tensor]] | None = None
 
     @torch.no_grad()
@@ -167,6 +172,7 @@ class WindowVoter:
         run = self._compile(head) if self.compile else head
         scores = torch.zeros(features.num_frames, num_classes, device=device)
         covered = torch.zeros(features.num_frames, dtype=torch.bool, device=device)
+        self.num_excluded = 0
         for phase in range(min(self.frame_step, features.num_frames)):
             frames = torch.arange(phase, features.num_frames, self.frame_step)
             voting = SoftVoting(
@@ -175,6 +181,7 @@ class WindowVoter:
             for starts, logits in self._windows(run, features, frames):
                 voting.add(logits, starts)
             scores[phase :: self.frame_step], covered[phase :: self.frame_step] = voting.finish()
+            self.num_excluded += voting.num_excluded
         return scores, covered
 
     def _windows(

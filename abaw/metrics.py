@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from copy import deepcopy
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -86,6 +87,29 @@ def bootstrap_interval(
         macro_f1 = macro_f1 - resampled_f1(baseline)
     low, high = macro_f1.quantile(torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64))
     return float(low), float(high)
+
+
+def figures_of(confusions: Tensor, class_names: Sequence[str]) -> dict[str, Any]:
+    """All that a report says of how good some predictions are, ready for JSON.
+
+    Args:
+        confusions: int64 (V, C, C), counts of each video; rows are the annotated classes.
+        class_names: Names of the C classes.
+
+    Returns:
+        ``f1``, its 95 % ``f1_interval`` (see `bootstrap_interval`), ``accuracy``, ``f1_per_class`` by name,
+        the number of ``frames``, and the ``confusion_matrix`` of all videos.
+    """
+    total = confusions.sum(0)
+    macro_f1, accuracy, per_class_f1 = scores_from_confusion(total.double())
+    return {
+        "f1": float(macro_f1),
+        "f1_interval": bootstrap_interval(confusions),
+        "accuracy": float(accuracy),
+        "f1_per_class": dict(zip(class_names, per_class_f1.tolist(), strict=True)),
+        "frames": int(total.sum()),
+        "confusion_matrix": total.tolist(),
+    }
 
 
 class ExpressionMetrics(Metric):

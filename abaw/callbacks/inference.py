@@ -73,6 +73,35 @@ class SlidingWindowInference(Callback):
         """Run ``head`` over the windows of one video and vote, see :meth:`abaw.engine.WindowVoter.vote`."""
         return self.voter.vote(head, features, num_classes)
 
+    def score(
+        self, trainer: pl.Trainer, pl_module: ExpressionModule, video: VideoFeatures, condition: str
+    ) -> VideoScores:
+        """Vote on one video's features in the trainer's precision, and decide on its labels.
+
+        Args:
+            trainer: The trainer, in any stage of evaluation.
+            pl_module: Whose fusion head votes.
+            video: The features, as they came or changed.
+            condition: What was changed, in words.
+        """
+        # Callback hooks do not run under autocast: enter what the encoders' steps ran under.
+        with trainer.precision_plugin.forward_context():
+            scores, covered = self.vote(pl_module.fusion, video, len(pl_module.class_names))
+        scores, covered = scores.cpu(), covered.cpu()
+        labels, decided_by = self._decide(video.video_id, scores, covered)
+        return VideoScores(
+            video_id=video.video_id,
+            condition=condition,
+            scores=scores,
+            labels=labels,
+            covered=covered,
+            target=video.target.cpu(),
+            video_mask=video.video_mask.cpu(),
+            audio_mask=video.audio_mask.cpu(),
+            decided_by=decided_by,
+            num_excluded=self.voter.num_excluded,
+        )
+
     def _start(self, trainer: pl.Trainer, pl_module: ExpressionModule) -> None:
         if not isinstance(pl_module, ExpressionModule):
             raise TypeError(
@@ -98,23 +127,9 @@ class SlidingWindowInference(Callback):
         if trainer.predicting and not takers:
             return
         for number, (condition, given) in enumerate(self._conditions(trainer, pl_module, video).items()):
-            # Callback hooks do not run under autocast: enter what the encoders' steps ran under.
-            with trainer.precision_plugin.forward_context():
-                scores, covered = self.vote(pl_module.fusion, given, len(pl_module.class_names))
-            labels, decided_by = self._decide(video.video_id, scores, covered)
+            result = self.score(trainer, pl_module, given, condition)
             if number == 0:
-                self._count(pl_module, video, scores, labels, covered)
-            result = VideoScores(
-                video_id=video.video_id,
-                condition=condition,
-                scores=scores.cpu(),
-                labels=labels,
-                covered=covered.cpu(),
-                target=video.target.cpu(),
-                video_mask=video.video_mask.cpu(),
-                audio_mask=video.audio_mask.cpu(),
-                decided_by=decided_by,
-            )
+                self._count(pl_module, result)
             for taker in takers:
                 taker.on_video_scored(trainer, pl_module, result)
 
@@ -136,29 +151,22 @@ class SlidingWindowInference(Callback):
 
     def _decide(self, video_id: str, scores: Tensor, covered: Tensor) -> tuple[Tensor, DecidedBy]:
         """The classes of a video's frames, int64 (N,) on the CPU, and by what they were decided."""
-        scores, covered = scores.cpu(), covered.cpu()
         if self._postprocessing is None:
             return likeliest(scores, covered), "vote"
         _, labels = self._postprocessing(scores, covered, video_id)
         held_out = self._postprocessing.holds_out(video_id)
         return labels, "held-out parameters" if held_out else "final parameters"
 
-    def _count(
-        self,
-        pl_module: ExpressionModule,
-        video: VideoFeatures,
-        scores: Tensor,
-        labels: Tensor,
-        covered: Tensor,
-    ) -> None:
+    def _count(self, pl_module: ExpressionModule, result: VideoScores) -> None:
         assert self._metrics is not None
-        target = video.target.masked_fill(~covered, IGNORE_INDEX)
-        self._metrics.update(labels.to(target.device), target)
+        device = pl_module.device
+        target = result.target.masked_fill(~result.covered, IGNORE_INDEX).to(device)
+        self._metrics.update(result.labels.to(device), target)
         # Log-probabilities are logits of themselves: each frame costs what its vote says, once.
-        logits = scores.clamp_min(torch.finfo(scores.dtype).tiny).log()
+        logits = result.scores.clamp_min(torch.finfo(result.scores.dtype).tiny).log().to(device)
         total, weight = pl_module.loss.sum_and_weight(logits, target)
-        annotated = (video.target != IGNORE_INDEX).sum()
-        self._loss += torch.stack([total, weight, annotated]).to(self._loss)
+        annotated = (result.target != IGNORE_INDEX).sum()
+        self._loss += torch.stack([total.cpu(), weight.cpu(), annotated]).to(self._loss)
 
     def _log(self, trainer: pl.Trainer, pl_module: ExpressionModule, stage: str) -> None:
         assert self._metrics is not None

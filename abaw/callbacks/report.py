@@ -4,36 +4,24 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, cast
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback
 from matplotlib.figure import Figure
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
-from torchmetrics.functional.classification import multiclass_confusion_matrix
 from torchmetrics.utilities.plot import plot_confusion_matrix
 
+from abaw.callbacks.counting import Counted, count, print_line, print_whole, tell_parameters
 from abaw.callbacks.results import DecidedBy, VideoScores, VideoScoresConsumer, gather
 from abaw.errors import InputError
 from abaw.files import make_writable, replacing
-from abaw.labels import IGNORE_INDEX
-from abaw.metrics import bootstrap_interval, scores_from_confusion
+from abaw.metrics import figures_of
 
 _CONDITIONS: Final = ("audio+video", "video only", "audio only")
-
-
-class _Counted(NamedTuple):
-    """One video under one condition."""
-
-    confusion: Tensor
-    """int64 (C, C)."""
-    left_out: int
-    """Annotated frames that no window covered."""
-    decided_by: DecidedBy
 
 
 class TestReport(Callback, VideoScoresConsumer):
@@ -57,7 +45,7 @@ class TestReport(Callback, VideoScoresConsumer):
 
     def __init__(self, output_dir: str | Path | None = None) -> None:
         self.output_dir = output_dir
-        self._counted: dict[tuple[str, str], _Counted] = {}
+        self._counted: dict[tuple[str, str], Counted] = {}
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Forget an earlier run, and find out whether there is anywhere to report to.
@@ -75,15 +63,7 @@ class TestReport(Callback, VideoScoresConsumer):
         """Count one video's confusions under one condition."""
         if not trainer.testing:
             return
-        annotated = result.target != IGNORE_INDEX
-        confusion = multiclass_confusion_matrix(
-            result.labels,
-            result.target.masked_fill(~result.covered, IGNORE_INDEX),
-            num_classes=result.scores.shape[1],
-            ignore_index=IGNORE_INDEX,
-        )
-        left_out = int((annotated & ~result.covered).sum())
-        self._counted[result.condition, result.video_id] = _Counted(confusion, left_out, result.decided_by)
+        self._counted[result.condition, result.video_id] = count(result)
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Gather over ranks; print and write on the first.
@@ -105,15 +85,8 @@ class TestReport(Callback, VideoScoresConsumer):
         with replacing(folder / "confusion_matrix.png") as temporary:
             _draw(report).savefig(temporary, format="png", dpi=150)
 
-        console = Console()
-        roomy = console.options.update(max_width=1000)
-        table = _table(report)
-        if console.is_terminal and console.measure(table, options=roomy).maximum > console.width:
-            table = _table(report, narrow=True)
-        # A line that is still too long is for the terminal to break: rich would cut it off.
-        console.width = max(console.width, console.measure(table, options=roomy).maximum)
-        console.print(table)
-        console.print(f"All figures: {folder}", markup=False, highlight=False, soft_wrap=True)
+        print_whole(_table(report), _table(report, narrow=True))
+        print_line(f"All figures: {folder}")
 
     def _folder(self, trainer: pl.Trainer) -> Path:
         return Path(self.output_dir or Path(trainer.default_root_dir) / "test")
@@ -128,7 +101,7 @@ def _training_counts(trainer: pl.Trainer) -> Tensor | None:
 
 
 def _summarise(
-    counted: dict[tuple[str, str], _Counted], class_names: list[str], class_counts: Tensor | None
+    counted: dict[tuple[str, str], Counted], class_names: list[str], class_counts: Tensor | None
 ) -> dict[str, Any]:
     """The contents of ``test.json``."""
     results: dict[str, Any] = {}
@@ -142,7 +115,7 @@ def _summarise(
             if first is None:
                 first = confusions
                 decided_by.update(video.decided_by for video in videos)
-            results[condition] = _figures(confusions, class_names)
+            results[condition] = figures_of(confusions, class_names)
             results[condition]["frames_left_out"] = sum(video.left_out for video in videos)
     if first is None or not first.any():
         raise InputError("no annotated frame was scored: test on videos that have annotations")
@@ -151,7 +124,7 @@ def _summarise(
     majority = int(frequency.argmax())
     always = torch.zeros_like(first)
     always[:, :, majority] = first.sum(-1)
-    results["majority"] = _figures(always, class_names)
+    results["majority"] = figures_of(always, class_names)
     return {
         "class_names": class_names,
         "videos": len(first),
@@ -159,19 +132,6 @@ def _summarise(
         "majority_of": "evaluated frames" if class_counts is None else "training labels",
         "decided_by": dict(decided_by),
         "results": results,
-    }
-
-
-def _figures(confusions: Tensor, class_names: list[str]) -> dict[str, Any]:
-    total = confusions.sum(0)
-    macro_f1, accuracy, per_class_f1 = scores_from_confusion(total.double())
-    return {
-        "f1": float(macro_f1),
-        "f1_interval": bootstrap_interval(confusions),
-        "accuracy": float(accuracy),
-        "f1_per_class": dict(zip(class_names, per_class_f1.tolist(), strict=True)),
-        "frames": int(total.sum()),
-        "confusion_matrix": total.tolist(),
     }
 
 
@@ -186,12 +146,7 @@ def _table(report: dict[str, Any], narrow: bool = False) -> Table:
             caption += (
                 f" {condition}: {figures['frames_left_out']} annotated frames left out, having no score."
             )
-    held_out, final = (report["decided_by"].get(f"{kind} parameters", 0) for kind in ("held-out", "final"))
-    if held_out or final:
-        caption += (
-            f" Labels by postprocess.yaml: {held_out} videos by parameters that were fitted without them, "
-            f"{final} by the final ones, fitted on other videos."
-        )
+    caption += tell_parameters(Counter(report["decided_by"]))
     table = Table(caption=escape(caption), caption_justify="left", box=None, padding=(0, 1, 0, 0))
     table.add_column("", no_wrap=True)
     # Narrow columns are as wide as their numbers and fold their headings: eight classes fit on 80 characters.

@@ -21,7 +21,8 @@ class VideoScores:
 
     Attributes:
         video_id: The video's name, person suffix included.
-        condition: What the head was given: ``"audio+video"``, ``"video only"`` or ``"audio only"``.
+        condition: What the head was given: ``"audio+video"``, ``"video only"``, ``"audio only"``, or what
+            else was made of the features.
         scores: float32 (N, C), probabilities, as the windows voted; zeros where ``covered`` is False.
         labels: int64 (N,), the classes that were decided on, in every frame.
         covered: bool (N,), True where at least one window saw the frame.
@@ -30,6 +31,7 @@ class VideoScores:
         audio_mask: bool (N,), True where the sound track covered the frame.
         decided_by: How ``labels`` came about: as the largest scores, or from ``postprocess.yaml``, with
             parameters that were fitted without this video because it is in a fold, or with the final ones.
+        num_excluded: How many votes (frames of windows) were left out because they were not finite.
     """
 
     video_id: str
@@ -41,6 +43,7 @@ class VideoScores:
     video_mask: Tensor
     audio_mask: Tensor
     decided_by: DecidedBy = "vote"
+    num_excluded: int = 0
 
 
 class VideoScoresConsumer(ABC):
