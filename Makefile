@@ -38,7 +38,7 @@ quickstart: $(VENV)/.ready $(CORPUS)
 	@echo "  $(BIN)/abaw fit --config examples/affwild2_beit_wavlm.yaml --data.root /path/to/Aff-Wild2"
 
 test: $(VENV)/.ready
-	$(BIN)/python -m pytest -m "not slow" --cov --cov-report=
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow" --cov --cov-report=
 	$(BIN)/python -m pytest -m slow --cov --cov-append --cov-report=term --cov-fail-under=90
 
 lint: $(VENV)/.ready

@@ -1,5 +1,6 @@
 """The ``abaw`` command: a static table of what there is, and the way to it."""
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -36,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: What follows ``abaw``; ``None`` means ``sys.argv[1:]``.
 
     Returns:
-        The exit status: 0, or 2 for bad input, which is told in one line on standard error.
+        The exit status: 0, or 2 for bad input, which is told in one line on standard error, or 130 after an interrupt.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
@@ -50,6 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except InputError as error:
         # A loader's process wraps the line in its stack trace, and puts the line last.
         line = str(error).strip().splitlines()[-1].removeprefix("abaw.errors.InputError: ")
+    except KeyboardInterrupt:
+        print("abaw: interrupted", file=sys.stderr)
+        return 130
     except OSError as error:
         line = f"{error.filename or 'input or output'}: {error.strerror or error}"
     print(f"abaw: error: {line}", file=sys.stderr)
@@ -67,6 +71,9 @@ def _run(command: str, arguments: list[str]) -> int:
 
         return submit(arguments)
     if command in TRAINER_COMMANDS:
+        # A class of one's own is found in the folder that the command is typed in, as by `python -m`.
+        if os.getcwd() not in sys.path:
+            sys.path.append(os.getcwd())
         from abaw.lightning_cli import run
 
         return run(command, arguments)

@@ -1,4 +1,4 @@
-"""``abaw fit | validate | test | predict | tune | extract``: LightningCLI with our parts wired in."""
+"""LightningCLI with our parts wired in: ``abaw fit``, ``test``, and all that needs a Trainer."""
 
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import abaw.data
 import abaw.encoders
 import abaw.fusion
 import abaw.losses  # noqa: F401
+from abaw.arguments import check_yaml, expand_run, take
 from abaw.callbacks import (
     PredictionWriter,
     RunCheckpoint,
@@ -34,7 +35,7 @@ from abaw.quiet import quieten
 from abaw.trainer import ExpressionTrainer
 
 # Where to start from is no part of what a run is.
-_START = ("config", "ckpt_path", "weights")
+_START = ("config", "ckpt_path", "weights", "run")
 
 
 class RunConfig(SaveConfigCallback):
@@ -63,6 +64,12 @@ class ExpressionCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the callbacks that every run has, and say which values follow from which."""
         parser.add_argument(
+            "--run",
+            type=str | None,
+            default=None,
+            help="The folder of a run: its configuration and its best checkpoint (fit: its last one).",
+        )
+        parser.add_argument(
             "--weights",
             type=str | None,
             default=None,
@@ -90,7 +97,8 @@ class ExpressionCLI(LightningCLI):
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """The commands, and the arguments of the Trainer's methods that they settle themselves."""
-        commands = LightningCLI.subcommands() | {"tune": {"model", "datamodule"}}
+        commands = LightningCLI.subcommands()
+        commands["tune"] = {"model", "datamodule"}
         commands["extract"] = {"model", "datamodule", "output_dir"}
         commands["test"].add("verbose")
         commands["predict"].add("return_predictions")
@@ -175,13 +183,32 @@ class ExpressionCLI(LightningCLI):
                 f"{','.join(asked)}"
             )
         check_features_of(self._start_from, self.model, self.datamodule)
+        if self.subcommand in ("validate", "test", "tune"):
+            self._refuse_other_folds(self._start_from.get("datamodule_hyper_parameters", {}))
         if self._get(self.config, "weights"):
             self.model.load_state_dict(self._start_from["state_dict"])
 
+    def _refuse_other_folds(self, trained: Any) -> None:
+        """Videos that the model was trained on give no honest score."""
+        asked = self.datamodule.hparams
+        same_corpus = Path(trained.get("root", "")).resolve() == Path(asked["root"]).resolve()
+        for key in ("folds", "fold"):
+            if same_corpus and trained.get(key) != asked[key]:
+                raise InputError(
+                    f"the model was trained with data.{key}={trained.get(key)}; with data.{key}={asked[key]} it "
+                    f"would be scored on videos that it was trained on: leave the option out"
+                )
+
     def before_fit(self) -> None:
-        """Refuse overrides that resuming would ignore."""
+        """Refuse overrides that resuming would ignore; tell of a run that is about to be replaced."""
         path = self._get(self.config, "ckpt_path")
         if path is None or self._start_from is None:
+            folder = Path(self.trainer.default_root_dir)
+            if (folder / "checkpoints" / "last.ckpt").is_file():
+                rank_zero_warn(
+                    f"{folder} holds a run already. Its checkpoints are replaced; test/ and predictions/ there, "
+                    "if any, are the old model's. (To resume it: --run instead.)"
+                )
             return
         trained = _flatten(self._start_from["hyper_parameters"])
         asked = _flatten(dict(self.model.hparams))
@@ -192,6 +219,15 @@ class ExpressionCLI(LightningCLI):
                     f"model.{key}={asked.get(key)} would be ignored: leave it out, or start warm with "
                     f"--weights {path}"
                 )
+
+    def after_fit(self) -> None:
+        """Say what there is now."""
+        best = self.trainer.checkpoint_callback
+        if not (self.trainer.is_global_zero and isinstance(best, RunCheckpoint)):
+            return
+        if best.best_model_score is not None:
+            print(f"Best {best.monitor}: {float(best.best_model_score):.3f}, {best.best_model_path}")
+            print(f"Next: abaw test --run {self.trainer.default_root_dir}")
 
     def before_extract(self) -> None:
         """Warn of encoders that nothing has trained: a frozen one has its weights from elsewhere."""
@@ -220,7 +256,7 @@ def run(command: str, arguments: list[str]) -> int:
     Raises:
         InputError: If something the user gave is wrong.
     """
-    rest, runs = _take(arguments, "--run")
+    rest, runs = take(arguments, "--run")
     if command == "predict" and len(runs) > 1:
         _predict_average(rest, runs)
     else:
@@ -230,9 +266,9 @@ def run(command: str, arguments: list[str]) -> int:
 
 def _predict_average(arguments: list[str], runs: list[str]) -> None:
     for option in ("--ckpt_path", "--weights"):
-        if _take(arguments, option)[1]:
+        if take(arguments, option)[1]:
             raise InputError(f"{option} would be taken for each of the runs: give a single --run")
-    rest, folders = _take(arguments, "--predictions.output_dir")
+    rest, folders = take(arguments, "--predictions.output_dir")
     if not folders:
         raise InputError("say where the average of the runs goes: --predictions.output_dir DIR")
     for folder in runs:
@@ -246,6 +282,8 @@ def _predict_average(arguments: list[str], runs: list[str]) -> None:
 
 def _start(command: str, arguments: list[str]) -> ExpressionCLI:
     quieten()
+    arguments = expand_run(command, arguments)
+    check_yaml(arguments)
     # Told by the parser as exceptions, so that one line of ours can say it.
     told = {"exit_on_error": False}
     try:
@@ -254,7 +292,7 @@ def _start(command: str, arguments: list[str]) -> ExpressionCLI:
             WindowDataModule,
             subclass_mode_data=True,
             trainer_class=ExpressionTrainer,
-            args=[command, *expand_run(command, arguments)],
+            args=[command, *arguments],
             save_config_callback=RunConfig,
             save_config_kwargs={"save_to_log_dir": False},
             trainer_defaults={"default_root_dir": "runs/abaw"},
@@ -266,81 +304,11 @@ def _start(command: str, arguments: list[str]) -> ExpressionCLI:
         raise InputError(explain(error)) from error
     except MisconfigurationException as error:
         raise InputError(" ".join(str(error).split())) from error
-    except UnicodeDecodeError as error:
-        raise InputError("the configuration is not a text file in UTF-8") from error
     except RuntimeError as error:
         if not str(error).startswith("Error(s) in loading state_dict"):
             raise
         problem = " ".join(str(error).split()[:40])
         raise InputError(f"the checkpoint does not fit the configured model: {problem} …") from error
-
-
-def expand_run(command: str, arguments: list[str]) -> list[str]:
-    """Replace ``--run RUN`` by what the run's folder holds, first, so that later options win.
-
-    That is its configuration and its checkpoint; for ``test`` and ``predict`` also how labels are decided on,
-    where that was tuned.
-
-    Raises:
-        InputError: If RUN is not a run's folder, there are several, or a checkpoint is given without a
-            configuration.
-    """
-    arguments, folders = _take(arguments, "--run")
-    if not folders:
-        return _config_of_checkpoint(arguments)
-    if len(folders) > 1:
-        raise InputError(f"--run is given {len(folders)} times; predict alone takes several runs")
-    run_folder = Path(folders[0])
-    config = run_folder / "config.yaml"
-    if not config.is_file():
-        raise InputError(
-            f"{run_folder} is not the folder of a run: it holds no config.yaml, which 'abaw fit' writes"
-        )
-    names = ("last.ckpt",) if command == "fit" else ("best.ckpt", "last.ckpt")
-    found = [path for name in names if (path := run_folder / "checkpoints" / name).is_file()]
-    given = {argument.split("=")[0] for argument in arguments}
-    if not found and "--ckpt_path" not in given:
-        raise InputError(
-            f"{run_folder}/checkpoints holds no {' or '.join(names)}: has 'abaw fit' ended there?"
-        )
-    ours = [f"--config={config}", f"--trainer.default_root_dir={run_folder}"]
-    if found and "--weights" not in given:
-        ours.append(f"--ckpt_path={found[0]}")
-    # It suits the scores of the run's own weights, no others.
-    tuned = run_folder / POSTPROCESS_FILE
-    if command in ("test", "predict") and tuned.is_file() and not given & {"--ckpt_path", "--weights"}:
-        ours.append(f"--inference.postprocess={tuned}")
-    return [*ours, *arguments]
-
-
-def _config_of_checkpoint(arguments: list[str]) -> list[str]:
-    configured = any(a.split("=")[0] in ("-c", "--config", "-h", "--help") for a in arguments)
-    rest, checkpoints = _take(arguments, "--ckpt_path")
-    if configured or not checkpoints:
-        return arguments
-    checkpoint = checkpoints[-1]
-    config = Path(checkpoint).parent.parent / "config.yaml"
-    if not config.is_file():
-        raise InputError(
-            f"{checkpoint} alone does not say how the model is made: add --run RUN or --config FILE"
-        )
-    return [f"--config={config}", f"--ckpt_path={checkpoint}", *rest]
-
-
-def _take(arguments: list[str], option: str) -> tuple[list[str], list[str]]:
-    """Arguments without ``option``, and its values."""
-    rest, values, given = [], [], iter(arguments)
-    for argument in given:
-        if argument == option:
-            value = next(given, None)
-            if value is None:
-                raise InputError(f"{option} needs a value")
-            values.append(value)
-        elif argument.startswith(f"{option}="):
-            values.append(argument.split("=", 1)[1])
-        else:
-            rest.append(argument)
-    return rest, values
 
 
 def _read_checkpoint(path: str) -> dict[str, Any]:

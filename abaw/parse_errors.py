@@ -28,7 +28,9 @@ def explain(error: Exception) -> str:
     """One line for a parser's error; a wrong class name is answered with the names there are."""
     text = str(error)
     slot = re.search(r"model\.\w+|\bdata\b", text)
-    name = re.search(r"Expected a dot import path string: (\S+)", text)
+    name = re.search(r"Expected a dot import path string: (\S+)", text) or re.search(
+        r"module 'abaw\.\w+' has no attribute '(\w+)'", text
+    )
     if name and slot and slot[0] in SLOTS:
         kind = SLOTS[slot[0]]
         return (

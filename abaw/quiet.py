@@ -12,6 +12,7 @@ _POINTLESS: Final = (
     r".*The number of training batches .* is smaller than the logging interval",
     r"Checkpoint directory .* exists and is not empty",
     r"The dirpath has changed from",
+    r"The ``compute`` method of metric ExpressionMetrics was called before",
     r"You have overridden `transfer_batch_to_device`",
 )
 

@@ -65,7 +65,7 @@ def test_bad_commands(arguments: list[str], words: str, capsys: pytest.CaptureFi
 @pytest.mark.parametrize(
     ("option", "words"),
     [
-        ("--model.fusion=DualBranch", "there are ConcatFusion, DualBranchTransformer"),
+        ("--model.fusion=DualBranch", "there are ConcatFusion, CrossAttentionFusion, DualBranchTransformer"),
         ("--model.fusion=FocalLoss", "FocalLoss is no FusionHead"),
         ("--model.visual_encoder.class_path=X", "ConvVisualEncoder"),
         ("--model.fusion.init_args.dimm=3", "'dimm'"),

@@ -15,7 +15,13 @@ class Hooked(FusionHead, abc.ABC):
 
 
 def test_names_are_the_librarys_own_usable_classes() -> None:
-    assert class_names(FusionHead) == ["ConcatFusion", "DualBranchTransformer"]
+    assert class_names(FusionHead) == [
+        "ConcatFusion",
+        "CrossAttentionFusion",
+        "DualBranchTransformer",
+        "GatedFusion",
+        "LateFusion",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -51,7 +57,7 @@ def test_a_wrong_class_name_is_answered_with_those_there_are() -> None:
     told = 'Parser key "model.fusion":\n  Expected a dot import path string: Concat'
     line = explain(ValueError(told))
     assert line.startswith("model.fusion: Concat is no FusionHead")
-    assert "ConcatFusion, DualBranchTransformer" in line
+    assert "ConcatFusion, CrossAttentionFusion, DualBranchTransformer" in line
 
 
 def test_so_is_a_wrong_data_module() -> None:

@@ -6,6 +6,7 @@ from typing import Literal
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_info
 
 
 class RunCheckpoint(ModelCheckpoint):
@@ -53,8 +54,9 @@ class RunCheckpoint(ModelCheckpoint):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
         """Save where training stands when it is interrupted."""
-        if isinstance(exception, KeyboardInterrupt):
+        if isinstance(exception, KeyboardInterrupt) and trainer.state.fn == TrainerFn.FITTING:
             self._save_last(trainer)
+            rank_zero_info(f"Interrupted. Go on with: abaw fit --run {trainer.default_root_dir}")
 
     def _save_last(self, trainer: pl.Trainer) -> None:
         # Lightning's own save_last writes only when the best is written.

@@ -6,6 +6,7 @@ from typing import cast
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities import rank_zero_warn
 from rich.console import Console
 
 from abaw.callbacks.results import VideoScores, VideoScoresConsumer
@@ -63,6 +64,11 @@ class PredictionWriter(Callback, VideoScoresConsumer):
             if template.resolve() == submission.resolve():
                 raise InputError(f"{template}: would be overwritten; keep the template in another folder")
             videos = check_template(template, _class_names(pl_module), videos)
+        else:
+            rank_zero_warn(
+                "there is no submission template: predictions.txt gets a row for every frame of every video, "
+                "which need not be the challenge's rows. Give --data.template FILE."
+            )
         for video in videos or ():
             self._scores_path(trainer, video)
         make_writable(submission.parent)

@@ -1,0 +1,125 @@
+"""What the commands refuse or say so that no result is lost or misread."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from small import QUICKSTART, fit_arguments
+
+from abaw.arguments import check_yaml
+from abaw.cli import main
+from abaw.errors import InputError
+from abaw.files import replacing
+
+
+@pytest.fixture(scope="module")
+def run(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One of three folds, trained for an epoch."""
+    folder = tmp_path_factory.mktemp("guards") / "run"
+    assert main([*fit_arguments(corpus, folder), "--data.folds=3", "--data.fold=1"]) == 0
+    return folder
+
+
+def test_fit_ends_with_what_to_do_next(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = fit_arguments(corpus, tmp_path)
+    assert main(arguments) == 0
+    said = capsys.readouterr().out
+    score = max(
+        torch.load(tmp_path / "checkpoints" / "best.ckpt", weights_only=True)["callbacks"].values(), key=len
+    )
+    assert f"Best val/f1: {float(score['best_model_score']):.3f}, {score['best_model_path']}" in said
+    assert said.rstrip().endswith(f"Next: abaw test --run {tmp_path}")
+    with pytest.warns(UserWarning, match="holds a run already"):
+        assert main(arguments) == 0
+
+
+def test_a_fold_is_scored_on_what_it_was_not_trained_on(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for options in (["--data.fold=0"], ["--data.folds=4"], ["--data.folds=null", "--data.fold=0"]):
+        assert main(["test", f"--run={run}", *options]) == 2
+        error = capsys.readouterr().err
+        assert "abaw: error: the model was trained with data.fold" in error
+        assert "videos that it was trained on" in error
+    assert not (run / "test").exists()
+
+
+def test_rows_without_a_template_are_told(run: Path, corpus: Path, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    for path in corpus.iterdir():
+        if not path.name.endswith("sample.txt"):
+            (root / path.name).symlink_to(path)
+    where = [f"--data.root={root}", f"--predictions.output_dir={tmp_path / 'out'}"]
+    with pytest.warns(UserWarning, match="there is no submission template"):
+        assert main(["predict", f"--run={run}", *where, "--trainer.enable_progress_bar=false"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("model: [1,\nlr: }", r"own\.yaml, line 2: is not YAML"),
+        ("", r"own\.yaml: holds no configuration"),
+        ("only text", r"own\.yaml: holds no configuration"),
+        (b"\xff\xfe\x00", r"own\.yaml: is not a text file"),
+        (None, r"own\.yaml: cannot be read"),
+    ],
+)
+@pytest.mark.parametrize("style", ["--config={}", "--config {}", "-c {}"])
+def test_a_broken_configuration_is_named(
+    tmp_path: Path, text: str | bytes | None, message: str, style: str
+) -> None:
+    path = tmp_path / "own.yaml"
+    if text is not None:
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(InputError, match=message):
+        check_yaml(style.format(path).split())
+
+
+def test_a_class_of_ones_own_is_found_where_the_command_is_typed(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "own_head_of_test.py").write_text("from abaw.fusion import ConcatFusion as OwnHead\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [*__import__("sys").path])
+    arguments = ["fit", f"--config={QUICKSTART}", f"--data.root={corpus}", "--data.fold=9"]
+    assert main([*arguments, "--model.fusion=own_head_of_test.OwnHead"]) == 2
+    # The head is no problem: the fold is.
+    assert "folds is not set" in capsys.readouterr().err
+
+
+def test_a_wrong_name_in_a_right_module_is_answered_with_the_names(
+    corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["fit", f"--config={QUICKSTART}", f"--data.root={corpus}"]
+    assert main([*arguments, "--model.fusion=abaw.fusion.ConcatFusionn"]) == 2
+    assert "there are ConcatFusion, " in capsys.readouterr().err
+
+
+def test_run_is_an_option_of_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["predict", "--help"])
+    assert re.search(r"--run RUN\s+The folder of a run", capsys.readouterr().out)
+
+
+def test_an_interrupt_before_anything_is_a_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("abaw.cli._run", interrupted)
+    assert main(["fit"]) == 130
+    assert capsys.readouterr().err == "abaw: interrupted\n"
+
+
+def test_written_files_can_be_read_by_colleagues(tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    plain.touch()
+    with replacing(tmp_path / "written") as temporary:
+        temporary.write_text("x")
+        temporary.chmod(0o600)
+    assert (tmp_path / "written").stat().st_mode == plain.stat().st_mode
