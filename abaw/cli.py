@@ -37,7 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: What follows ``abaw``; ``None`` means ``sys.argv[1:]``.
 
     Returns:
-        The exit status: 0, or 2 for bad input, which is told in one line on standard error, or 130 after an interrupt.
+        The exit status: 0, or 2 for bad input, which is told in one line on standard error, or 130 after an
+        interrupt.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help", "help"):

@@ -195,8 +195,8 @@ class ExpressionCLI(LightningCLI):
         for key in ("folds", "fold"):
             if same_corpus and trained.get(key) != asked[key]:
                 raise InputError(
-                    f"the model was trained with data.{key}={trained.get(key)}; with data.{key}={asked[key]} it "
-                    f"would be scored on videos that it was trained on: leave the option out"
+                    f"the model was trained with data.{key}={trained.get(key)}; with data.{key}={asked[key]} "
+                    "it would be scored on videos that it was trained on: leave the option out"
                 )
 
     def before_fit(self) -> None:
@@ -206,8 +206,8 @@ class ExpressionCLI(LightningCLI):
             folder = Path(self.trainer.default_root_dir)
             if (folder / "checkpoints" / "last.ckpt").is_file():
                 rank_zero_warn(
-                    f"{folder} holds a run already. Its checkpoints are replaced; test/ and predictions/ there, "
-                    "if any, are the old model's. (To resume it: --run instead.)"
+                    f"{folder} holds a run already. Its checkpoints are replaced; test/ and predictions/ "
+                    "there, if any, are the old model's. (To resume it: --run instead.)"
                 )
             return
         trained = _flatten(self._start_from["hyper_parameters"])
