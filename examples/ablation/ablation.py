@@ -1,13 +1,14 @@
-"""Do the claims of the method hold? An ablation on a synthetic corpus, in two stages as arXiv 2603.08034 works.
+"""Do the claims of the method hold? An ablation on a synthetic corpus, in two stages as the paper works.
 
-Each encoder is trained alone, then frozen, and its features are extracted once; on them the heads are trained,
-one factor at a time changed from the full method, with several seeds, and scored on whole validation videos that
-are damaged in several ways. Nothing is selected on those videos: the last weights are scored.
+After arXiv 2603.08034: each encoder is trained alone, then frozen, and its features are extracted once; on
+them the heads are trained, one factor at a time changed from the full method, with several seeds, and scored
+on whole validation videos that are damaged in several ways. Nothing is selected on those videos: the last
+weights count.
 
     python examples/ablation/ablation.py runs/ablation
 
-takes under an hour on two cores. Finished parts stay in the folder, so that another call goes on where the last
-one stopped; RESULTS.md and its figure are written at the end, beside this script unless told otherwise.
+Finished parts stay in the folder, so that another call goes on where the last one stopped; RESULTS.md and
+its figure are written at the end, beside this script unless told otherwise.
 """
 
 import argparse
@@ -17,12 +18,14 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
 import lightning.pytorch as pl
 import torch
-from claims import write_results
+from results import write_results
 from torch import Tensor
 
 from abaw import ExpressionModule
@@ -82,7 +85,7 @@ METHODS: Final = {
     "dropout 0.3": Method(dropout=0.3),
     "cross-entropy": Method(loss="cross-entropy"),
     "logit-adjusted": Method(loss="logit-adjusted"),
-    # Not one factor but two: dropout teaches every head what missing means, so safety is judged without it too.
+    # Two factors: dropout teaches every head what missing means, so safety is judged without it too.
     "Concat, dropout 0": Method(head="Concat", dropout=0.0),
     "CrossAttention, dropout 0": Method(head="CrossAttention", dropout=0.0),
     "audio only": Method(sees=False),
@@ -123,21 +126,16 @@ def run(folder: Path, settings: Settings) -> dict[str, Any]:
     if finished(folder, "settings", lambda: asdict(settings))["said"] != asdict(settings):
         raise InputError(f"{folder}: was begun with other settings; choose another folder")
     corpus, features = folder / "corpus", folder / "features"
-    parts = {"corpus": finished(folder, "corpus", lambda: make_corpus(corpus, settings))}
-    for name in ("visual", "audio"):
-        checkpoint = folder / f"{name}.ckpt"
-        parts[name] = finished(
-            folder, name, lambda name=name, to=checkpoint: train_encoder(name, corpus, settings, to)
-        )
-    parts["features"] = finished(folder, "features", lambda: extract(folder, corpus, features))
-    for seed in range(settings.seeds):  # the outer loop: what is there early compares all methods
-        for name, method in METHODS.items():
-            parts[f"{name}/{seed}"] = finished(
-                folder,
-                f"{name} {seed}",
-                lambda method=method, seed=seed: score(features, method, settings, seed),
-            )
-    return parts
+    stages: dict[str, Callable[[], Any]] = {
+        "corpus": partial(make_corpus, corpus, settings),
+        "visual": partial(train_encoder, "visual", corpus, settings, folder / "visual.ckpt"),
+        "audio": partial(train_encoder, "audio", corpus, settings, folder / "audio.ckpt"),
+        "features": partial(extract, folder, corpus, features),
+    }
+    # Seeds in the outer loop: what is there early compares all methods.
+    for seed, name in product(range(settings.seeds), METHODS):
+        stages[f"{name}, seed {seed}"] = partial(score, features, METHODS[name], settings, seed)
+    return {name: finished(folder, name, make) for name, make in stages.items()}
 
 
 def finished(folder: Path, name: str, make: Callable[[], Any]) -> dict[str, Any]:
@@ -234,7 +232,7 @@ def assemble(module: ExpressionModule, data: FeatureDataModule) -> Iterator[Vide
 
 
 def measure(module: ExpressionModule, videos: list[VideoFeatures], stride: int) -> dict[str, Any]:
-    """``f1`` (macro), ``f1_per_class`` and the ``changes`` of label a minute, windows starting every stride."""
+    """Macro-F1, the F1 of each class and the changes of label a minute, a window starting every stride."""
     metrics = ExpressionMetrics(EXPRESSIONS)
     voter = WindowVoter(WINDOW, stride)
     labels = []
