@@ -51,8 +51,8 @@ VOTING_STRIDE: Final = 8
 FEATURES: Final = 64
 HEADS: Final[dict[str, Callable[..., FusionHead]]] = {
     "Concat": ConcatFusion,
-    "CrossAttention": CrossAttentionFusion,
-    "DualBranch": DualBranchTransformer,
+    "CrossAttention": partial(CrossAttentionFusion, dim=64),
+    "DualBranch": partial(DualBranchTransformer, dim=64),
 }
 
 
@@ -64,7 +64,6 @@ class Settings:
     frames: int
     encoder_epochs: int
     head_epochs: int
-    seeds: int
 
 
 @dataclass(frozen=True)
@@ -103,21 +102,26 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=3, help="of each method; default: %(default)s")
     parser.add_argument("--results", type=Path, default=Path(__file__).parent, help="where RESULTS.md goes")
     args = parser.parse_args(argv)
-    settings = Settings(args.videos, args.frames, args.encoder_epochs, args.head_epochs, args.seeds)
+    settings = Settings(args.videos, args.frames, args.encoder_epochs, args.head_epochs)
     quieten()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # else several lines for each head
     # Lost faces and odd tracks are what the corpus is made to have.
     warnings.filterwarnings("ignore", category=UserWarning)
     try:
-        parts = run(args.folder, settings)
+        parts = run(args.folder, settings, args.seeds)
     except InputError as error:
         parser.exit(2, f"ablation: error: {error}\n")
-    write_results(args.results, parts, asdict(settings), WINDOW, VOTING_STRIDE)
+    write_results(args.results, parts, {**asdict(settings), "seeds": args.seeds}, WINDOW, VOTING_STRIDE)
     print(f"wrote {args.results / 'RESULTS.md'}")
 
 
-def run(folder: Path, settings: Settings) -> dict[str, Any]:
+def run(folder: Path, settings: Settings, seeds: int) -> dict[str, Any]:
     """Run all parts that are not finished, and return what each has said, with the seconds that it took.
+
+    Args:
+        folder: Where finished parts are kept.
+        settings: How much is done; the same as when the folder was begun.
+        seeds: How many of each method; more may follow later.
 
     Raises:
         InputError: The folder holds parts of other settings, or cannot be written.
@@ -133,7 +137,7 @@ def run(folder: Path, settings: Settings) -> dict[str, Any]:
         "features": partial(extract, folder, corpus, features),
     }
     # Seeds in the outer loop: what is there early compares all methods.
-    for seed, name in product(range(settings.seeds), METHODS):
+    for seed, name in product(range(seeds), METHODS):
         stages[f"{name}, seed {seed}"] = partial(score, features, METHODS[name], settings, seed)
     return {name: finished(folder, name, make) for name, make in stages.items()}
 
