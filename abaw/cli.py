@@ -16,6 +16,7 @@ Facial expressions in the wild, from face and voice, either of which may be miss
   fit             train a model          --config FILE, or --run RUN to resume
   validate        score the validation videos    --run RUN
   test            score them with face and voice, each alone, and the majority    --run RUN
+  robustness      score them with face or sound lost, frozen or late    --run RUN
   predict         write predictions.txt and scores for the test videos    --run RUN; several are averaged
   tune            fit what is done after the vote, for test and predict to take    --run RUN
   extract OUT     write the features of all videos, to train on    --run RUN, or --config FILE
@@ -27,7 +28,7 @@ Facial expressions in the wild, from face and voice, either of which may be miss
 RUN is the folder that fit writes (trainer.default_root_dir). Any option of the configuration can follow, such
 as --data.root DIR or --trainer.max_epochs 20.
 """
-TRAINER_COMMANDS = ("fit", "validate", "test", "predict", "tune", "extract")
+TRAINER_COMMANDS = ("fit", "validate", "test", "robustness", "predict", "tune", "extract")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

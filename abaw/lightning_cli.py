@@ -98,7 +98,7 @@ class ExpressionCLI(LightningCLI):
     def subcommands() -> dict[str, set[str]]:
         """The commands, and the arguments of the Trainer's methods that they settle themselves."""
         commands = LightningCLI.subcommands()
-        commands["tune"] = {"model", "datamodule"}
+        commands |= {"tune": {"model", "datamodule"}, "robustness": {"model", "datamodule"}}
         commands["extract"] = {"model", "datamodule", "output_dir"}
         commands["test"].add("verbose")
         commands["predict"].add("return_predictions")

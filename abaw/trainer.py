@@ -9,7 +9,9 @@ from abaw.callbacks import (
     FeatureWriter,
     FrameProgressBar,
     PostprocessTuner,
+    RobustnessReport,
     SlidingWindowInference,
+    TestReport,
     VideoScoresConsumer,
 )
 
@@ -89,6 +91,44 @@ class ExpressionTrainer(pl.Trainer):
         self.callbacks = [*callbacks, PostprocessTuner(folds)]
         try:
             self.validate(
+                model,
+                datamodule=datamodule,
+                verbose=False,
+                ckpt_path=ckpt_path,
+                weights_only=weights_only,
+            )
+        finally:
+            self.callbacks = callbacks
+
+    def robustness(
+        self,
+        model: pl.LightningModule,
+        datamodule: pl.LightningDataModule,
+        seed: int = 0,
+        output_dir: str | None = None,
+        ckpt_path: str | None = None,
+        weights_only: bool | None = None,
+    ) -> None:
+        """Score the validation videos with face or sound lost, frozen, zeroed or late.
+
+        Prints macro-F1 under each condition, and writes robustness.json and robustness.png.
+
+        Args:
+            model: What is scored, an `abaw.ExpressionModule`.
+            datamodule: The corpus.
+            seed: Settles which frames are lost.
+            output_dir: Where to write; the folder robustness in the run's, if not given.
+            ckpt_path: A checkpoint to take the weights from.
+            weights_only: As for ``test``.
+
+        Raises:
+            InputError: If a score is not finite, or the folder cannot be written.
+        """
+        callbacks: list[pl.Callback] = self.callbacks
+        ours = [callback for callback in callbacks if not isinstance(callback, TestReport)]
+        self.callbacks = [*ours, RobustnessReport(seed, output_dir)]
+        try:
+            self.test(
                 model,
                 datamodule=datamodule,
                 verbose=False,

@@ -7,6 +7,7 @@ from abaw.callbacks.inference import SlidingWindowInference
 from abaw.callbacks.prediction_writer import PredictionWriter
 from abaw.callbacks.report import TestReport
 from abaw.callbacks.results import VideoFeaturesConsumer, VideoScores, VideoScoresConsumer
+from abaw.callbacks.robustness_report import RobustnessReport
 from abaw.callbacks.tuner import PostprocessTuner
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "FrameProgressBar",
     "PostprocessTuner",
     "PredictionWriter",
+    "RobustnessReport",
     "RunCheckpoint",
     "SlidingWindowInference",
     "TestReport",
