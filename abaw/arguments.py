@@ -11,8 +11,8 @@ from abaw.postprocess import POSTPROCESS_FILE
 def expand_run(command: str, arguments: list[str]) -> list[str]:
     """Replace ``--run RUN`` by what the run's folder holds, first, so that later options win.
 
-    That is its configuration and its checkpoint; for ``test`` and ``predict`` also how labels are decided on,
-    where that was tuned.
+    That is its configuration and its checkpoint; for ``test``, ``robustness`` and ``predict`` also how labels
+    are decided on, where that was tuned.
 
     Raises:
         InputError: If RUN is not a run's folder, there are several, or a checkpoint is given without a
@@ -41,7 +41,8 @@ def expand_run(command: str, arguments: list[str]) -> list[str]:
         ours.append(f"--ckpt_path={found[0]}")
     # It suits the scores of the run's own weights, no others.
     tuned = run_folder / POSTPROCESS_FILE
-    if command in ("test", "predict") and tuned.is_file() and not given & {"--ckpt_path", "--weights"}:
+    decides = command in ("test", "robustness", "predict")
+    if decides and tuned.is_file() and not given & {"--ckpt_path", "--weights"}:
         ours.append(f"--inference.postprocess={tuned}")
     return [*ours, *arguments]
 

@@ -183,7 +183,7 @@ class ExpressionCLI(LightningCLI):
                 f"{','.join(asked)}"
             )
         check_features_of(self._start_from, self.model, self.datamodule)
-        if self.subcommand in ("validate", "test", "tune"):
+        if self.subcommand in ("validate", "test", "robustness", "tune"):
             self._refuse_other_folds(self._start_from.get("datamodule_hyper_parameters", {}))
         if self._get(self.config, "weights"):
             self.model.load_state_dict(self._start_from["state_dict"])
@@ -269,6 +269,7 @@ def _predict_average(arguments: list[str], runs: list[str]) -> None:
         if take(arguments, option)[1]:
             raise InputError(f"{option} would be taken for each of the runs: give a single --run")
     rest, folders = take(arguments, "--predictions.output_dir")
+    rest, postprocess = take(rest, "--inference.postprocess")
     if not folders:
         raise InputError("say where the average of the runs goes: --predictions.output_dir DIR")
     for folder in runs:
@@ -277,7 +278,7 @@ def _predict_average(arguments: list[str], runs: list[str]) -> None:
     def predict(run: str, output: Path) -> ExpressionCLI:
         return _start("predict", [f"--run={run}", *rest, f"--predictions.output_dir={output}"])
 
-    predict_average(runs, Path(folders[-1]), predict)
+    predict_average(runs, Path(folders[-1]), predict, postprocess[-1] if postprocess else None)
 
 
 def _start(command: str, arguments: list[str]) -> ExpressionCLI:

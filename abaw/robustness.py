@@ -7,7 +7,7 @@ or features are zeroed or frozen and the mask is not told.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import groupby, product
 from typing import Any, Final, Literal, get_args
 
 import torch
@@ -50,6 +50,11 @@ class LostFrames:
     severity: float
 
     @property
+    def needs(self) -> tuple[Modality, ...]:
+        """What a model must take for this to make sense."""
+        return (self.modality,)
+
+    @property
     def curve(self) -> str:
         """What is done, whatever the severity."""
         return f"{self.modality} {self.loss}"
@@ -74,6 +79,7 @@ class ShiftedSound:
     """
 
     severity: int
+    needs = get_args(Modality)
     curve = "audio shifted"
 
     @property
@@ -86,25 +92,11 @@ class ShiftedSound:
         return _changed(video, shift_sound(_as_batch(video), self.severity))
 
 
-Condition = LostFrames | ShiftedSound
-
-
-def conditions(visual: bool = True, audio: bool = True) -> list[Condition]:
-    """What is done to every video, beside leaving a modality out.
-
-    Args:
-        visual: Whether the model sees; else there are no pictures to lose, or for sound to be late against.
-        audio: Whether the model hears.
-    """
-    taken: dict[Modality, bool] = {"video": visual, "audio": audio}
-    losses = [
-        LostFrames(modality, loss, rate)
-        for modality in taken
-        if taken[modality]
-        for loss in get_args(Loss)
-        for rate in RATES
-    ]
-    return [*losses, *(ShiftedSound(delay) for delay in DELAYS if all(taken.values()))]
+DAMAGES: Final[tuple[LostFrames | ShiftedSound, ...]] = (
+    *(LostFrames(*which) for which in product(get_args(Modality), get_args(Loss), RATES)),
+    *map(ShiftedSound, DELAYS),
+)
+"""All that is done to every video, beside leaving a modality out."""
 
 
 def area_under_curve(severity: Sequence[float], f1: Sequence[float]) -> float:
@@ -128,8 +120,8 @@ def summarise(confusions: dict[str, Tensor], class_names: Sequence[str]) -> dict
     """All figures of the suite, ready for JSON.
 
     Args:
-        confusions: int64 (V, C, C), counts of the same V videos by what was done to them, a condition's name;
-            what is first is undamaged.
+        confusions: int64 (V, C, C), counts of the same V videos, by the name of what was done to them; the
+            first are undamaged.
         class_names: Names of the C classes.
 
     Returns:
@@ -145,8 +137,8 @@ def summarise(confusions: dict[str, Tensor], class_names: Sequence[str]) -> dict
         results[name]["f1_change_interval"] = bootstrap_interval(counts, baseline=baseline)
 
     curves = {}
-    measured = [condition for condition in conditions() if condition.name in results]
-    for curve, damages in groupby(measured, key=lambda condition: condition.curve):
+    measured = [damage for damage in DAMAGES if damage.name in results]
+    for curve, damages in groupby(measured, key=lambda damage: damage.curve):
         points = {0.0: results[undamaged]} | {damage.severity: results[damage.name] for damage in damages}
         severity = sorted(points)
         f1 = [points[x]["f1"] for x in severity]

@@ -1,5 +1,7 @@
 """Lightning's Trainer, with the commands that are abaw's own."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import lightning.pytorch as pl
@@ -46,15 +48,13 @@ class ExpressionTrainer(pl.Trainer):
         Raises:
             InputError: If the folder holds features of other encoders, weights or settings.
         """
-        callbacks: list[pl.Callback] = self.callbacks  # type: ignore[has-type]
         # Nobody wants scores, so the head is not run.
-        ours = [c for c in callbacks if not isinstance(c, (VideoScoresConsumer, ProgressBar))]
+        ours = [c for c in self.callbacks if not isinstance(c, (VideoScoresConsumer, ProgressBar))]
         if not any(isinstance(callback, SlidingWindowInference) for callback in ours):
             ours.append(SlidingWindowInference())
         if self.progress_bar_callback is not None:
             ours.append(FrameProgressBar())
-        self.callbacks = [*ours, FeatureWriter(output_dir, dtype)]
-        try:
+        with self._calling(*ours, FeatureWriter(output_dir, dtype)):
             self.predict(
                 model,
                 datamodule=datamodule,
@@ -62,8 +62,6 @@ class ExpressionTrainer(pl.Trainer):
                 ckpt_path=ckpt_path,
                 weights_only=weights_only,
             )
-        finally:
-            self.callbacks = callbacks
 
     def tune(
         self,
@@ -87,9 +85,7 @@ class ExpressionTrainer(pl.Trainer):
         Raises:
             InputError: If there are fewer raw videos than folds, or the folder cannot be written.
         """
-        callbacks: list[pl.Callback] = self.callbacks
-        self.callbacks = [*callbacks, PostprocessTuner(folds)]
-        try:
+        with self._calling(*self.callbacks, PostprocessTuner(folds)):
             self.validate(
                 model,
                 datamodule=datamodule,
@@ -97,8 +93,6 @@ class ExpressionTrainer(pl.Trainer):
                 ckpt_path=ckpt_path,
                 weights_only=weights_only,
             )
-        finally:
-            self.callbacks = callbacks
 
     def robustness(
         self,
@@ -124,10 +118,8 @@ class ExpressionTrainer(pl.Trainer):
         Raises:
             InputError: If a score is not finite, or the folder cannot be written.
         """
-        callbacks: list[pl.Callback] = self.callbacks
-        ours = [callback for callback in callbacks if not isinstance(callback, TestReport)]
-        self.callbacks = [*ours, RobustnessReport(seed, output_dir)]
-        try:
+        ours = [callback for callback in self.callbacks if not isinstance(callback, TestReport)]
+        with self._calling(*ours, RobustnessReport(seed, output_dir)):
             self.test(
                 model,
                 datamodule=datamodule,
@@ -135,5 +127,13 @@ class ExpressionTrainer(pl.Trainer):
                 ckpt_path=ckpt_path,
                 weights_only=weights_only,
             )
+
+    @contextmanager
+    def _calling(self, *callbacks: pl.Callback) -> Iterator[None]:
+        """Have other callbacks for a while."""
+        own: list[pl.Callback] = self.callbacks  # type: ignore[has-type]
+        self.callbacks = list(callbacks)
+        try:
+            yield
         finally:
-            self.callbacks = callbacks
+            self.callbacks = own

@@ -1,30 +1,24 @@
 """What a trained model loses when face or sound do: two tables, their figures as JSON, and a picture."""
 
-import json
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Callback
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from abaw.callbacks.counting import Counted, count, print_line, print_whole, tell_parameters
+from abaw.callbacks.evaluation_report import Counted, EvaluationReport, print_whole, tell_parameters
 from abaw.callbacks.inference import SlidingWindowInference
-from abaw.callbacks.results import VideoFeaturesConsumer, VideoScores, VideoScoresConsumer, gather
+from abaw.callbacks.report import TestReport
+from abaw.callbacks.results import VideoFeaturesConsumer, VideoScores
 from abaw.engine import VideoFeatures
 from abaw.errors import InputError
-from abaw.files import make_writable, replacing
-from abaw.module import ExpressionModule
-from abaw.robustness import RATES, STRETCH, Condition, ShiftedSound, conditions, summarise
-
-_MODALITIES: Final = ("audio+video", "video only", "audio only")
+from abaw.robustness import DAMAGES, RATES, STRETCH, ShiftedSound, summarise
 
 
-class RobustnessReport(Callback, VideoFeaturesConsumer, VideoScoresConsumer):
+class RobustnessReport(EvaluationReport, VideoFeaturesConsumer):
     """Tells what becomes of macro-F1 when frames are lost, or sound comes late, while ``trainer.test`` runs.
 
     To the conditions of a test (both modalities, each alone) it adds those of `abaw.robustness`. The features
@@ -41,20 +35,13 @@ class RobustnessReport(Callback, VideoFeaturesConsumer, VideoScoresConsumer):
             ``default_root_dir``.
     """
 
+    name = "robustness"
+    picture = "robustness.png"
+    conditions = (*TestReport.conditions, *(damage.name for damage in DAMAGES))
+
     def __init__(self, seed: int = 0, output_dir: str | Path | None = None) -> None:
+        super().__init__(output_dir)
         self.seed = seed
-        self.output_dir = output_dir
-        self._counted: dict[tuple[str, str], Counted] = {}
-
-    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Forget an earlier run, and find out whether there is anywhere to report to.
-
-        Raises:
-            InputError: If the output folder cannot be written.
-        """
-        self._counted = {}
-        if not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            make_writable(self._folder(trainer))
 
     def on_video_encoded(self, trainer: pl.Trainer, pl_module: Any, video: VideoFeatures) -> None:
         """Damage one video in every way, and count what is made of it.
@@ -63,11 +50,12 @@ class RobustnessReport(Callback, VideoFeaturesConsumer, VideoScoresConsumer):
             InputError: If a score is not finite.
         """
         inference = next(c for c in trainer.callbacks if isinstance(c, SlidingWindowInference))  # type: ignore[attr-defined]
-        for condition in _conditions(pl_module):
-            damaged = condition.apply(video, self.seed)
-            self.on_video_scored(
-                trainer, pl_module, inference.score(trainer, pl_module, damaged, condition.name)
-            )
+        encoders = {"video": pl_module.visual_encoder, "audio": pl_module.audio_encoder}
+        for damage in DAMAGES:
+            if all(encoders[modality] is not None for modality in damage.needs):
+                damaged = damage.apply(video, self.seed)
+                result = inference.score(trainer, pl_module, damaged, damage.name)
+                self.on_video_scored(trainer, pl_module, result)
 
     def on_video_scored(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, result: VideoScores
@@ -82,59 +70,49 @@ class RobustnessReport(Callback, VideoFeaturesConsumer, VideoScoresConsumer):
                 f"{result.video_id}, {result.condition}: {result.num_excluded} scores (frames of windows) "
                 "are not finite; the fusion head or its weights are broken"
             )
-        self._counted[result.condition, result.video_id] = count(result)
+        super().on_video_scored(trainer, pl_module, result)
 
-    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Gather over ranks; print and write on the first.
-
-        Raises:
-            InputError: If no annotated frame was scored.
-        """
-        # On every rank, so that all of them stop where there is nothing to report.
-        report = self._summarise(gather(self._counted), list(cast(Sequence[str], pl_module.class_names)))
-        if trainer.fast_dev_run or not trainer.is_global_zero:  # type: ignore[attr-defined]
-            return
-
-        folder = self._folder(trainer)
-        with replacing(folder / "robustness.json") as temporary:
-            temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-        with replacing(folder / "robustness.png") as temporary:
-            _draw(report).savefig(temporary, format="png", dpi=150)
-        print_whole(_table_of_results(report))
-        print_whole(_table_of_losses(report))
-        print_line(f"All figures: {folder}")
-
-    def _folder(self, trainer: pl.Trainer) -> Path:
-        return Path(self.output_dir or Path(trainer.default_root_dir) / "robustness")
-
-    def _summarise(self, counted: dict[tuple[str, str], Counted], class_names: list[str]) -> dict[str, Any]:
-        """The contents of ``robustness.json``."""
-        videos = sorted({video for _, video in counted})
-        scored = {condition for condition, _ in counted}
-        names = [*_MODALITIES, *(condition.name for condition in conditions())]
-        confusions = {
-            name: torch.stack([counted[name, video].confusion for video in videos])
-            for name in names
-            if name in scored
-        }
-        if not any(counts.any() for counts in confusions.values()):
-            raise InputError("no annotated frame was scored: test on videos that have annotations")
-        figures = summarise(confusions, class_names)
-        undamaged = [counted[figures["undamaged"], video] for video in videos]
+    def summarise(
+        self, trainer: pl.Trainer, counted: dict[str, list[Counted]], class_names: list[str]
+    ) -> dict[str, Any]:
+        """Figures of each condition and curve, see `abaw.robustness.summarise`, and what was left out."""
+        confusions = {name: torch.stack([v.confusion for v in videos]) for name, videos in counted.items()}
         return {
-            "class_names": class_names,
-            "videos": len(videos),
             "seed": self.seed,
             "stretch_seconds": STRETCH,
-            "decided_by": dict(Counter(video.decided_by for video in undamaged)),
-            "frames_left_out": sum(video.left_out for video in undamaged),
-            "left_out": [name for name in names if name not in scored],
-            **figures,
+            "frames_left_out": sum(video.left_out for video in next(iter(counted.values()))),
+            "left_out": [name for name in self.conditions if name not in counted],
+            **summarise(confusions, class_names),
         }
 
+    def draw(self, report: dict[str, Any]) -> Figure:
+        """Macro-F1 over severity, with its bands."""
+        panels: dict[str, dict[str, Any]] = {}
+        for name, curve in report["curves"].items():
+            stream = name.split()[0]
+            axis = "sound late by, ms" if name == ShiftedSound.curve else f"share of {stream} frames lost"
+            panels.setdefault(axis, {})[name] = curve
+        figure = Figure(figsize=(5 * len(panels), 4.5), layout="constrained")
+        every = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        for axes, (axis, curves) in zip(every, panels.items(), strict=True):
+            for name, curve in curves.items():
+                low, high = zip(*curve["f1_interval"], strict=True)
+                label = f"{name}: mean {curve['area']:.3f}"
+                (line,) = axes.plot(curve["severity"], curve["f1"], marker="o", markersize=4, label=label)
+                axes.fill_between(
+                    curve["severity"], low, high, color=line.get_color(), alpha=0.12, linewidth=0
+                )
+            axes.set(xlabel=axis, ylim=(0, None))
+            axes.grid(alpha=0.3)
+            axes.legend(loc="lower left", fontsize="small")
+        every[0].set_ylabel("macro-F1")
+        figure.suptitle(f"{report['videos']} videos; bands: 95 %, bootstrap over videos")
+        return figure
 
-def _conditions(module: ExpressionModule) -> list[Condition]:
-    return conditions(visual=module.visual_encoder is not None, audio=module.audio_encoder is not None)
+    def print_tables(self, report: dict[str, Any]) -> None:
+        """Print single modalities and shifted sound, then macro-F1 over the share of lost frames."""
+        print_whole(_table_of_results(report))
+        print_whole(_table_of_losses(report))
 
 
 def _table(caption: str, headings: Sequence[str]) -> Table:
@@ -149,13 +127,14 @@ def _table_of_results(report: dict[str, Any]) -> Table:
     undamaged = report["undamaged"]
     caption = f"Change: from {undamaged}. 95 % intervals: bootstrap over {report['videos']} videos."
     if report["left_out"]:
-        caption += f" The model takes {undamaged}: {len(report['left_out'])} conditions left out."
+        number = len(report["left_out"])
+        caption += f" The model takes {undamaged}: {number} conditions that need more are left out."
     if report["frames_left_out"]:
         caption += f" {report['frames_left_out']} annotated frames left out, having no score."
-    caption += tell_parameters(Counter(report["decided_by"]))
+    caption += tell_parameters(report)
     table = _table(caption, ["macro-F1", "95 % interval", "change", "95 % interval"])
-    shifts = (condition.name for condition in conditions() if isinstance(condition, ShiftedSound))
-    for name in (*_MODALITIES, *shifts):
+    shifts = (damage.name for damage in DAMAGES if isinstance(damage, ShiftedSound))
+    for name in (*TestReport.conditions, *shifts):
         if (figures := report["results"].get(name)) is not None:
             low, high = figures["f1_interval"]
             row = [f"{figures['f1']:.3f}", f"{low:.3f}–{high:.3f}"]
@@ -176,26 +155,3 @@ def _table_of_losses(report: dict[str, Any]) -> Table:
         if name != ShiftedSound.curve:
             table.add_row(name, *(f"{f1:.3f}" for f1 in (*curve["f1"], curve["area"])))
     return table
-
-
-def _draw(report: dict[str, Any]) -> Figure:
-    """Macro-F1 over severity with its bands, without pyplot: no window system is asked for."""
-    panels: dict[str, dict[str, Any]] = {}
-    for name, curve in report["curves"].items():
-        stream = name.split()[0]
-        axis = "sound late by, ms" if name == ShiftedSound.curve else f"share of {stream} frames lost"
-        panels.setdefault(axis, {})[name] = curve
-    figure = Figure(figsize=(5 * len(panels), 4.5), layout="constrained")
-    every = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-    for axes, (axis, curves) in zip(every, panels.items(), strict=True):
-        for name, curve in curves.items():
-            low, high = zip(*curve["f1_interval"], strict=True)
-            label = f"{name}: mean {curve['area']:.3f}"
-            (line,) = axes.plot(curve["severity"], curve["f1"], marker="o", markersize=4, label=label)
-            axes.fill_between(curve["severity"], low, high, color=line.get_color(), alpha=0.12, linewidth=0)
-        axes.set(xlabel=axis, ylim=(0, None))
-        axes.grid(alpha=0.3)
-        axes.legend(loc="lower left", fontsize="small")
-    every[0].set_ylabel("macro-F1")
-    figure.suptitle(f"{report['videos']} videos; bands: 95 %, bootstrap over videos")
-    return figure
