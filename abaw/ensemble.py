@@ -1,14 +1,24 @@
 """``abaw predict`` with several runs, such as the folds' models: each predicts, their scores are averaged."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 import lightning.pytorch as pl
+from lightning.pytorch.utilities import rank_zero_warn
 
 from abaw.callbacks import PredictionWriter
+from abaw.errors import InputError
 from abaw.files import make_writable
-from abaw.postprocess import average_scores, list_scores, save_scores, submit_scores
+from abaw.postprocess import (
+    POSTPROCESS_FILE,
+    Postprocessing,
+    average_scores,
+    list_scores,
+    save_scores,
+    submit_scores,
+)
 
 
 class Predicted(Protocol):
@@ -17,7 +27,12 @@ class Predicted(Protocol):
     trainer: pl.Trainer
 
 
-def predict_average(runs: Sequence[str], output: Path, predict: Callable[[str, Path], Predicted]) -> None:
+def predict_average(
+    runs: Sequence[str],
+    output: Path,
+    predict: Callable[[str, Path], Predicted],
+    postprocessing: str | None = None,
+) -> None:
     """Predict with each run, then write the mean of their scores and the submission made of it.
 
     What the runs say on their own stays in ``output/run0``, ``output/run1`` and so on; ``output/scores`` and
@@ -27,11 +42,21 @@ def predict_average(runs: Sequence[str], output: Path, predict: Callable[[str, P
         runs: The runs' folders.
         output: Where to write; an earlier average there is replaced.
         predict: Predicts with a run into a folder, on as many ranks as the run asks for.
+        postprocessing: The ``postprocess.yaml`` that labels are decided by; ``None`` takes the likeliest
+            class.
 
     Raises:
-        InputError: If the folder cannot be written, the runs differ in classes, videos or frames, or the
-            template lies where the submission would.
+        InputError: If the folder cannot be written, a run is given twice, the runs differ in classes, videos
+            or frames, or the template lies where the submission would.
     """
+    if len({Path(run).resolve() for run in runs}) < len(runs):
+        raise InputError(f"a run is given twice, and would count twice: {', '.join(runs)}")
+    decide = None if postprocessing is None else Postprocessing.read(postprocessing)
+    if decide is None and any((Path(run) / POSTPROCESS_FILE).is_file() for run in runs):
+        rank_zero_warn(
+            f"each run's {POSTPROCESS_FILE} was fitted to its own scores: of their average, the likeliest "
+            "class is taken. To decide otherwise, give --inference.postprocess FILE."
+        )
     submission, scores = output / "predictions.txt", output / "scores"
     make_writable(scores)
     folders = [output / f"run{number}" for number in range(len(runs))]
@@ -41,6 +66,11 @@ def predict_average(runs: Sequence[str], output: Path, predict: Callable[[str, P
         return
     files = list_scores([folder / "scores" for folder in folders])
     averages = {video: average_scores(paths) for video, paths in files.items()}
+    if decide is not None:
+        averages = {
+            video: replace(average, labels=decide(average.scores, average.covered, video)[1])
+            for video, average in averages.items()
+        }
     (writer,) = (callback for callback in trainer.callbacks if isinstance(callback, PredictionWriter))  # type: ignore[attr-defined]
     report = submit_scores(submission, writer.template_of(trainer), averages.items())
     for stale in scores.glob("*.safetensors"):

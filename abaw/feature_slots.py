@@ -1,14 +1,17 @@
 """What follows from the files where features take the place of encoders."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
-from abaw.data.feature_datamodule import feature_sizes
+from abaw.data.feature_datamodule import FeatureDataModule, feature_sizes
 from abaw.data.features import read_header, read_index
 from abaw.encoders import PrecomputedEncoder
 from abaw.errors import InputError
 from abaw.fingerprint import fingerprint
 from abaw.module import ExpressionModule
+
+# Settings of a corpus that its features depend on.
+_SETTINGS: Final = ("image_size", "audio_context")
 
 
 def size_precomputed_encoders(model: Any, data: Any) -> None:
@@ -52,15 +55,23 @@ def check_features_of(checkpoint: Mapping[str, Any], model: ExpressionModule, da
         data: The data module.
 
     Raises:
-        InputError: If a PrecomputedEncoder stands for an encoder with other weights.
+        InputError: If a PrecomputedEncoder stands for an encoder with other weights, or the features were
+            made with other settings.
     """
+    if not isinstance(data, FeatureDataModule):
+        return
+    if made := checkpoint.get("FeatureDataModule"):
+        data.check(**made)
+    header = read_header(read_index(data.root)[0])
+    seen = checkpoint.get("datamodule_hyper_parameters", {})
+    data.check(header.encoders, {key: seen[key] for key in _SETTINGS if key in seen})
     slots = {"visual": model.visual_encoder, "audio": model.audio_encoder}
     for modality, encoder in slots.items():
         prefix = f"{modality}_encoder."
         trained = any(name.startswith(prefix) for name in checkpoint["state_dict"])
         if not (trained and isinstance(encoder, PrecomputedEncoder)):
             continue
-        made_by = read_header(read_index(data.root)[0]).encoders[modality]["weights"]
+        made_by = header.encoders[modality]["weights"]
         if fingerprint(checkpoint["state_dict"], prefix) != made_by:
             raise InputError(
                 f"{data.root}: its {modality} features were not made by the encoder of the checkpoint; "

@@ -3,7 +3,8 @@
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from abaw.data.batch import Batch
 from abaw.data.datasets import Loader
 from abaw.data.faces import FaceDetector, Picture, write_crops
 from abaw.data.single import open_video
@@ -31,7 +33,7 @@ class Stretch(NamedTuple):
     expression: str
     """Name of the class."""
     score: float
-    """Its mean probability."""
+    """Its mean probability over the frames that have scores; 0 where none has."""
     face: bool
     """Whether a face was there."""
     voice: bool
@@ -73,7 +75,8 @@ class VideoPrediction:
         stretches = []
         for (label, face, voice), group in groupby(range(len(states)), key=states.__getitem__):
             frames = list(group)
-            score = float(self.scores[frames, label].mean())
+            scored = self.scores[frames, label][self.covered[frames]]
+            score = float(scored.mean()) if len(scored) else 0.0
             start, end = times[frames[0]], times[frames[-1] + 1]
             stretches.append(Stretch(start, end, self.class_names[label], score, face, voice))
         return stretches
@@ -120,7 +123,7 @@ def predict_video(
         audio_context: Seconds of sound before a chunk's first frame and after its last.
         batch_size: Chunks that are encoded at once.
         clip_samples: Least length of a chunk's sound, samples; some networks depend on it.
-        num_workers: Processes that read ahead; 0 reads in this one.
+        num_workers: Processes that read ahead; 0 reads ahead in a thread.
         device: Where to compute; ``None`` means where the module is, for a run a GPU if there is one.
 
     Returns:
@@ -151,23 +154,25 @@ def predict_video(
         "average": average,
     }
     reading, voting = _given(reading), _given(voting)
-    postprocessing = None
+    postprocessing = half = None
     if not isinstance(model, ExpressionModule):
         run = TrainedRun.load(Path(model))
         model, reading, voting = run.model, run.reading | reading, run.voting | voting
-        postprocessing = run.postprocessing
+        postprocessing, half = run.postprocessing, run.half
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if device is not None:
         model = model.to(device)
-    with tempfile.TemporaryDirectory() as scratch, torch.no_grad(), _evaluating(model):
+    voter = WindowVoter(**voting)
+    autocast = nullcontext() if half is None else torch.autocast(model.device.type, half)
+    with tempfile.TemporaryDirectory() as scratch, torch.no_grad(), _evaluating(model), autocast:
         if crops is None and model.visual_encoder is not None:
             crops = Path(scratch) / "crops"
             if face_detector is None:
                 warnings.warn("neither crops nor face_detector: whole pictures count as faces", stacklevel=2)
             write_crops(video, crops, FaceDetector(face_detector) if face_detector else _whole_picture)
         chunks = open_video(video, crops, Path(scratch) / "sound", num_workers=num_workers, **reading)
-        features = _encode(model, chunks)
-        scores, covered = WindowVoter(**voting).vote(model.fusion, features, len(model.class_names))
+        features = _encode(model, _ahead(chunks))
+        scores, covered = voter.vote(model.fusion, features, len(model.class_names))
     scores, covered = scores.cpu(), covered.cpu()
     labels = likeliest(scores, covered)
     if postprocessing is not None:
@@ -198,7 +203,17 @@ def _evaluating(model: ExpressionModule) -> Iterator[None]:
         model.train(was_training)
 
 
-def _encode(model: ExpressionModule, chunks: Loader) -> VideoFeatures:
+def _ahead(chunks: Loader) -> Iterator[Batch]:
+    """Read the next batch while the last one is being computed, even where no process is asked for."""
+    with ThreadPoolExecutor(1) as reader:
+        batches = iter(chunks)
+        coming = reader.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = reader.submit(next, batches, None)
+            yield batch
+
+
+def _encode(model: ExpressionModule, chunks: Iterator[Batch]) -> VideoFeatures:
     assembler = VideoAssembler()
     for batch in chunks:
         batch = model.transfer_batch_to_device(batch, model.device, 0)

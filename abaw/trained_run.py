@@ -13,6 +13,7 @@ from abaw.module import ExpressionModule
 from abaw.postprocess import POSTPROCESS_FILE, Postprocessing
 
 _READING = ("window", "frame_step", "image_size", "audio_context", "batch_size")
+_HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 _VOTING = ("stride", "weighting", "average")
 
 
@@ -24,12 +25,14 @@ class TrainedRun:
         model: The module of the best checkpoint, on the CPU.
         reading: How videos are read, arguments of `abaw.data.single.open_video`.
         voting: How windows vote, arguments of :class:`abaw.engine.WindowVoter`.
+        half: What it is computed in under autocast; ``None`` for full precision.
         postprocessing: What ``abaw tune`` has chosen; ``None`` where it was not run.
     """
 
     model: ExpressionModule
     reading: dict[str, Any]
     voting: dict[str, Any]
+    half: torch.dtype | None
     postprocessing: Postprocessing | None
 
     @classmethod
@@ -48,6 +51,7 @@ class TrainedRun:
             data, inference = config["data"].get("init_args", config["data"]), config["inference"]
             voting = {key: data[key] for key in ("window", "frame_step")}
             voting |= {key: inference[key] for key in _VOTING}
+            half = _HALF.get(config["trainer"]["precision"])
         except (yaml.YAMLError, UnicodeDecodeError, LookupError, TypeError) as error:
             raise InputError(
                 f"{config_file}: is no configuration of a run; train again. ({error})"
@@ -63,4 +67,4 @@ class TrainedRun:
         reading = {"clip_samples": clip_samples} | {key: data[key] for key in _READING if key in data}
         tuned = folder / POSTPROCESS_FILE
         postprocessing = Postprocessing.read(tuned, model.class_names) if tuned.is_file() else None
-        return cls(model, reading, voting, postprocessing)
+        return cls(model, reading, voting, half, postprocessing)

@@ -13,7 +13,8 @@ are medians of interleaved runs. Memory is what a fresh process needs beyond its
 made batch by batch, as by a network: pyannote's function takes them all at once.
 
 ``overlap``: a whole video whose frames pass a BEiT once, against each window passing it on its own, at an
-overlap of 50, 75 and 90 %. The ideal is the windows' frames over the video's; the scores are the same.
+overlap of 50, 75 and 90 %. The ideal is the windows' frames over the video's (window / stride
+in a long one); the scores are the same.
 
 ``memory``: peak memory of a process that predicts one minute, and of one that predicts sixty.
 

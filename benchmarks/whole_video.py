@@ -125,7 +125,8 @@ def overlap(given: argparse.Namespace) -> None:
         ideal = len(window_starts(n, window, stride)) * window / n
         table.add_row(
             f"{share:.0%}", str(stride), f"{slow:.2f} s", f"{fast:.2f} s", f"{slow / fast:.2f}",
-            f"{ideal:.2f}", f"{slow / fast / ideal:.2f}", f"{float((apart - once).abs().max()):.1e}",
+            f"{ideal:.2f}", f"{slow / fast / ideal:.2f}", f"{window / stride:.2f}",
+            f"{float((apart - once).abs().max()):.1e}",
         )  # fmt: skip
     Console(width=120).print(table)
 
@@ -253,7 +254,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     one = commands.add_parser("overlap", help="each frame encoded once, or with each window", **shape)
     one.set_defaults(run=overlap)
     one.add_argument("--encoder", choices=["base", "large"], default="base", help="size of the BEiT")
-    one.add_argument("--frames", type=int, default=100, help="of the video")
+    one.add_argument("--frames", type=int, default=400, help="of the video")
     one.add_argument("--window", type=int, default=20, help="frames of a window")
     one.add_argument("--repeats", type=int, default=1, help="runs of each rival")
     two = commands.add_parser("memory", help="peak memory over length", **shape)

@@ -8,7 +8,7 @@ import torch
 from small import fit_arguments
 
 from abaw.cli import main
-from abaw.postprocess import check_submission, load_scores
+from abaw.postprocess import Decoder, Postprocessing, check_submission, load_scores
 
 QUIET = "--trainer.enable_progress_bar=false"
 
@@ -151,3 +151,27 @@ def test_runs_of_other_videos_have_no_average(runs, corpus, tmp_path, capsys):
     ]
     assert f"run1/scores lacks {lost}: predict the same videos" in told_in_one_line(arguments, capsys)
     assert not (tmp_path / "out" / "predictions.txt").exists()
+
+
+def test_an_average_is_decided_by_what_is_given_for_it_alone(runs, tmp_path):
+    names = ("Neutral", "Anger", "Disgust", "Fear", "Happiness", "Sadness", "Surprise", "Other")
+    forced = Postprocessing(names, Decoder(bias=tuple(99.0 * (label == 5) for label in range(8))))
+    own = runs[0] / "postprocess.yaml"
+    forced.write(own)
+    try:
+        with pytest.warns(UserWarning, match="fitted to its own scores"):
+            assert predict(runs, tmp_path / "plain") == 0
+    finally:
+        own.unlink()
+    labels = {row[-1] for row in (tmp_path / "plain" / "predictions.txt").read_text().splitlines()[1:]}
+    assert labels != {"5"}
+
+    forced.write(tmp_path / "given.yaml")
+    assert predict(runs, tmp_path / "decided", f"--inference.postprocess={tmp_path / 'given.yaml'}") == 0
+    labels = {row[-1] for row in (tmp_path / "decided" / "predictions.txt").read_text().splitlines()[1:]}
+    assert labels == {"5"}
+
+
+def test_a_run_counts_once(runs, tmp_path, capsys):
+    arguments = ["predict", f"--run={runs[0]}", f"--run={runs[0]}/", f"--predictions.output_dir={tmp_path}/o"]
+    assert "a run is given twice" in told_in_one_line(arguments, capsys)

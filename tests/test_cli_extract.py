@@ -154,6 +154,29 @@ def test_features_of_another_encoder_are_refused(
     assert "as where the model was trained" in line
 
 
+@pytest.mark.slow
+def test_features_of_other_settings_are_refused(
+    run: Path, features: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other"
+    assert main(["extract", f"--run={run}", str(other), "--data.image_size=48", QUIET]) == 0
+    # By a model with encoders,
+    cached = [*CACHED, *PRECOMPUTED]
+    line = error(["test", f"--run={run}", QUIET, *cached, f"--data.root={other}"], capsys)
+    assert "settings.image_size is 48, not 32 as where the model was trained" in line
+    # and by a head that was trained on features, whether it is loaded whole or for its weights alone.
+    head = tmp_path / "head"
+    where = [f"--data.root={features}", f"--trainer.default_root_dir={head}", *ON_FEATURES]
+    assert main(["fit", f"--config={QUICKSTART}", *cached, *where]) == 0
+    for start in (f"--run={head}", f"--weights={head}/checkpoints/last.ckpt"):
+        config = [] if start.startswith("--run") else [f"--config={head}/config.yaml"]
+        line = error(["test", *config, start, QUIET, f"--data.root={other}"], capsys)
+        assert "settings.image_size is 48, not 32" in line
+    # Another batch size shows in the last bits: it may be read, but not be mixed in.
+    line = error(["extract", f"--run={run}", str(features), "--data.batch_size=3", QUIET], capsys)
+    assert "settings.batch_size" in line
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

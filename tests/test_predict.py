@@ -161,6 +161,38 @@ def test_bad_input_is_one_line(video: Path, arguments: dict[str, str], message: 
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("number", ["window", "stride", "frame_step", "batch_size", "image_size"])
+def test_numbers_below_one_are_refused(corpus: Path, video: Path, number: str) -> None:
+    crops = corpus / "cropped_aligned" / video.stem
+    with pytest.raises(ValueError, match=f"{number} must be at least 1, got 0"):
+        abaw.predict_video(make_model(), video, crops=crops, **{number: 0})
+
+
+def test_a_run_brings_its_precision(
+    corpus: Path, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main([*fit_arguments(corpus, tmp_path), "--trainer.precision=bf16-mixed"]) == 0
+    seen = set()
+    encode = ExpressionModule.encode
+
+    def spy(self, batch):
+        seen.add((torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")))
+        return encode(self, batch)
+
+    monkeypatch.setattr(ExpressionModule, "encode", spy)
+    abaw.predict_video(tmp_path, video, crops=corpus / "cropped_aligned" / video.stem)
+    assert seen == {(True, torch.bfloat16)}
+
+
+def test_the_score_of_a_stretch_is_that_of_its_scored_frames() -> None:
+    yes, covered = torch.ones(3, dtype=torch.bool), torch.tensor([True, False, True])
+    scores = torch.tensor([[0.2, 0.8], [0.0, 0.0], [0.4, 0.6]])
+    time = torch.arange(3, dtype=torch.float64)
+    labels = torch.tensor([1, 1, 1])
+    (stretch,) = VideoPrediction("v", ["calm", "glad"], time, scores, labels, covered, yes, yes).timeline()
+    assert stretch.score == pytest.approx(0.7)
+
+
 def test_timeline() -> None:
     def mask(text: str) -> torch.Tensor:
         return torch.tensor([c == "1" for c in text])

@@ -177,7 +177,9 @@ class FeatureWriter(Callback, VideoFeaturesConsumer):
         encoders = {
             slot: _describe(encoder) | {"weights": fingerprints[slot]} for slot, encoder in slots.items()
         }
-        settings = data.reading | {"precision": str(trainer.precision), "dtype": self.dtype}
+        # Which frames are encoded together shows in the last bits.
+        rounding = {"batch_size": data.batch_size, "precision": str(trainer.precision), "dtype": self.dtype}
+        settings = data.reading | rounding
         return {
             video.video_id: FeatureHeader(
                 video_id=video.video_id,

@@ -1,13 +1,16 @@
 """Features that were computed before, for Lightning."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from abaw.data.base import WindowDataModule
 from abaw.data.features import MODALITIES, FeatureReader, FeatureRecording, read_header, read_index
 from abaw.data.layout import Split, Video
 from abaw.errors import InputError
+
+_FREE: Final = ("dtype", "batch_size", "num_samples")
 
 
 class FeatureDataModule(WindowDataModule[FeatureRecording]):
@@ -93,20 +96,37 @@ class FeatureDataModule(WindowDataModule[FeatureRecording]):
         self._set_videos([_video(recording) for recording in recordings], recordings)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps: which encoders made the features that the model is trained on."""
-        return {"encoders": self._recordings[0].header.encoders}
+        """What a checkpoint keeps: which encoders made the features that the model is trained on, and how."""
+        header = self._recordings[0].header
+        return {"encoders": header.encoders, "settings": header.settings}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Hold the checkpoint's encoders against those of these features.
+        """Hold what the model was trained on against these features; either precision will do.
 
         Raises:
-            InputError: They are not the same.
+            InputError: They were made by other encoders or settings.
         """
-        header = self._recordings[0].header
-        if difference := header.difference(replace(header, **state_dict), "encoders"):
+        self.check(state_dict["encoders"], state_dict["settings"])
+
+    def check(self, encoders: dict[str, Any], settings: Mapping[str, Any]) -> None:
+        """Refuse features that were made in another way; needs no ``setup``.
+
+        Args:
+            encoders: What made those that the model was trained on, see `FeatureHeader`.
+            settings: What else they depended on. What isn't named may differ, and so may what changes the
+                last digits alone, or follows from the corpus.
+
+        Raises:
+            InputError: They differ.
+        """
+        header = read_header(read_index(self.root)[0])
+        free = {key: header.settings.get(key) for key in _FREE}
+        asked = {**header.settings, **settings, **free}
+        trained = replace(header, encoders=encoders, settings=asked)
+        if difference := header.difference(trained, "encoders", "settings"):
             raise InputError(
                 f"{self.root}: {difference} as where the model was trained; take the features of its own "
-                "encoders."
+                "encoders and settings."
             )
 
     def _reader(self) -> FeatureReader:

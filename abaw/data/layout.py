@@ -170,6 +170,13 @@ def _test_frames(root: Path, template: Path | None) -> dict[str, int | None]:
                     f"{template}, line {number}: expected video/00001.jpg, found {row.strip()!r}."
                 )
             frames[video_id] = max(frames.get(video_id) or 0, int(Path(image).stem))
+    for video_id in frames:
+        # Lists may be anybody's: files named after a video must not lead out of their folder.
+        if Path(video_id).name != video_id or video_id == "..":
+            raise InputError(
+                f"{template or listed}: {video_id!r} is no video's name, having a path separator; "
+                "correct the list."
+            )
     return frames
 
 

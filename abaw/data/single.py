@@ -42,7 +42,12 @@ def open_video(
 
     Raises:
         InputError: The video or the folder can't be read.
+        ValueError: A number is below 1.
     """
+    numbers = {"window": window, "frame_step": frame_step, "image_size": image_size, "batch_size": batch_size}
+    for name, number in numbers.items():
+        if number < 1:
+            raise ValueError(f"{name} must be at least 1, got {number}")
     video, crops = Path(video), None if crops is None else Path(crops)
     if not video.is_file():
         raise InputError(f"{video}: no such video file.")

@@ -269,6 +269,5 @@ def _refuse(problem: str, videos: Set[str]) -> None:
 
 
 def listed(videos: Set[str]) -> str:
-    """The first ten names, and how many more there are."""
-    more = f" and {len(videos) - 10} more" if len(videos) > 10 else ""
-    return ", ".join(sorted(videos)[:10]) + more
+    """All names, in their order."""
+    return ", ".join(sorted(videos))

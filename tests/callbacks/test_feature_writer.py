@@ -101,6 +101,7 @@ def test_every_video_of_every_split_is_there(corpus: Path, whole: Path):
             "image_size": 32,
             "audio_context": 0.5,
             "num_samples": source.reading["num_samples"],
+            "batch_size": 2,
             "precision": "32-true",
             "dtype": "float32",
         }

@@ -200,3 +200,11 @@ def test_template_that_is_not_there(tmp_path: Path):
 
 def test_corpus_of_the_fixture_is_found(small_corpus: Corpus):
     assert len(scan(small_corpus.root)) == 5
+
+
+@pytest.mark.parametrize("name", ["../evil", "deep/evil", ".."])
+def test_a_name_that_leads_out_of_a_folder_is_refused(tmp_path: Path, name: str):
+    label(tmp_path, "a")
+    touch(tmp_path / "Expr_test_set_sample.txt", f"image_location,{HEADER}\n{name}/00001.jpg,0\n")
+    with pytest.raises(InputError, match=r"sample\.txt: '.*' is no video's name"):
+        scan(tmp_path)
