@@ -46,6 +46,7 @@ def test_runs_resumes_and_reports(
     sizes = ["--videos=8", "--frames=60", "--encoder-epochs=1", "--head-epochs=1", "--seeds=1"]
     arguments = [str(folder), *sizes, f"--results={results}"]
     ablation.main(arguments)
+    assert "--weakest 0.2" in (folder / "corpus" / "SYNTHETIC.txt").read_text()
     text = (results / "RESULTS.md").read_text()
     assert (results / "results.png").stat().st_size > 10_000
     assert text.count("\n### ") == 5  # four claims and the rule

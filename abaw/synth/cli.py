@@ -22,13 +22,27 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--seed", type=int, default=0, help="equal seeds give equal files (default: %(default)s)"
     )
+    parser.add_argument(
+        "--weakest",
+        type=float,
+        default=0.75,
+        metavar="SHARE",
+        help="least strength of an expression; lower is harder (default: %(default)s)",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an older synthetic corpus")
     args = parser.parse_args(argv)
 
     from abaw.synth.corpus import write_corpus  # OpenCV and PyAV: not for --help
 
     try:
-        write_corpus(args.root, args.videos, args.frames, args.seed, overwrite=args.overwrite)
+        write_corpus(
+            args.root,
+            args.videos,
+            args.frames,
+            args.seed,
+            overwrite=args.overwrite,
+            weakest=args.weakest,
+        )
     except InputError as error:
         print(f"abaw synth: {error}", file=sys.stderr)
         return 2

@@ -16,6 +16,7 @@ from rich.progress import track
 
 from abaw.errors import InputError
 from abaw.labels import EXPRESSIONS
+from abaw.synth.cues import WEAKEST
 from abaw.synth.plan import Recording, draw_plan
 from abaw.synth.recording import LABEL_FOLDERS, write_recording
 
@@ -36,6 +37,7 @@ def write_corpus(
     *,
     overwrite: bool = False,
     workers: int | None = None,
+    weakest: float = WEAKEST,
 ) -> None:
     """Write a small corpus of drawn faces and synthesised voices in Aff-Wild2's layout.
 
@@ -54,13 +56,16 @@ def write_corpus(
         progress: Show a progress bar on stderr.
         overwrite: Replace an older synthetic corpus.
         workers: Processes that draw; by default one a core, or none where it is quickly done.
+        weakest: Least strength with which an expression shows in face and voice; each of its stretches has
+            one of its own, up to 1.15. The lower, the more of them are hard to tell from Neutral.
 
     Raises:
-        InputError: ``root`` exists, or the corpus is too small for every expression to occur in it.
+        InputError: ``root`` exists, the corpus is too small for every expression to occur in it, or
+            ``weakest`` is not between 0 and 1.
     """
     root = Path(root).absolute()
     _check_free(root, overwrite)
-    recordings = draw_plan(seed, videos, frames)
+    recordings = draw_plan(seed, videos, frames, weakest)
     if workers is None:
         workers = 0 if videos * frames < _SMALL else min(os.cpu_count() or 1, len(recordings))
     draft = root.with_name(f".{root.name}.{os.getpid()}.tmp")
@@ -71,7 +76,7 @@ def write_corpus(
         _write_test_set(draft, recordings)
         (draft / MARKER).write_text(
             "Synthetic: drawn faces and voices, no real person. Written by `abaw synth` "
-            f"with --videos {videos} --frames {frames} --seed {seed}.\n"
+            f"with --videos {videos} --frames {frames} --seed {seed} --weakest {weakest}.\n"
             "`abaw synth --overwrite` may replace this folder.\n"
         )
         _replace(root, draft)

@@ -1,11 +1,16 @@
 """Cues of face and voice: they follow the expression with delay, noise and changing strength."""
 
+from typing import Final
+
 import numpy as np
 from numpy.typing import NDArray
 
 from abaw.synth.labels import Labels, stretches
 
 Track = NDArray[np.float64]
+
+WEAKEST: Final = 0.75
+"""Least strength of an expression where nothing else is asked for: all are plain to see and hear."""
 
 
 def wander(rng: np.random.Generator, num: int, rate: float, seconds: float, size: int = 1) -> Track:

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from abaw.synth.cues import Track, follow, wander
+from abaw.synth.cues import WEAKEST, Track, follow, wander
 from abaw.synth.labels import Labels
 
 Image = NDArray[np.uint8]
@@ -108,7 +108,12 @@ class Motion:
 
 
 def draw_motion(
-    rng: np.random.Generator, identity: Identity, labels: Labels, fps: float, mouth: Track
+    rng: np.random.Generator,
+    identity: Identity,
+    labels: Labels,
+    fps: float,
+    mouth: Track,
+    weakest: float = WEAKEST,
 ) -> Motion:
     """Move a face after its expressions, and its mouth with its voice.
 
@@ -118,9 +123,10 @@ def draw_motion(
         labels: int64 (T,), the expression of each frame.
         fps: Frames a second.
         mouth: (T,) loudness of the person's own voice, 0 to 1.
+        weakest: Least strength of an expression.
     """
     num = len(labels)
-    cues = identity.rest + follow(rng, labels, PROTOTYPES, fps, weakest=0.75, noise=0.1)
+    cues = identity.rest + follow(rng, labels, PROTOTYPES, fps, weakest=weakest, noise=0.1)
     cues[:, 4] += 0.2 * mouth
     for blink in np.flatnonzero(rng.random(num) < 0.25 / fps):
         cues[blink : blink + max(2, round(0.15 * fps)), 2] = -1.1

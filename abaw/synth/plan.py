@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from abaw.errors import InputError
+from abaw.synth.cues import WEAKEST
 from abaw.synth.labels import Labels, draw_labels, leave_out
 from abaw.synth.media import Format
 
@@ -66,24 +67,30 @@ class Recording:
     expressions: Labels
     """int64 (N,), what the voice says."""
     persons: tuple[Person, ...] = field(repr=False)
+    weakest: float = WEAKEST
+    """Least strength of an expression."""
 
 
-def draw_plan(seed: int, videos: int, frames: int) -> list[Recording]:
+def draw_plan(seed: int, videos: int, frames: int, weakest: float = WEAKEST) -> list[Recording]:
     """Lay out a corpus: a quarter of the videos for validation, 15 % for the test, at least two of each.
 
     Args:
         seed: Equal seeds give equal plans.
         videos: How many, persons who share a recording counted one by one.
         frames: N, how many labels each has.
+        weakest: Least strength of an expression.
 
     Raises:
-        InputError: Too few videos or frames for every class to occur in every split.
+        InputError: Too few videos or frames for every class to occur in every split, or ``weakest`` is not
+            between 0 and 1.
     """
     if videos < MIN_VIDEOS or frames < MIN_FRAMES:
         raise InputError(
             f"a corpus of {videos} videos of {frames} frames is too small for every expression to occur in "
             f"every part of it: ask for at least --videos {MIN_VIDEOS} --frames {MIN_FRAMES}"
         )
+    if not 0 <= weakest <= 1:
+        raise InputError(f"--weakest is a share of an expression's full strength, from 0 to 1, not {weakest}")
     rng = np.random.default_rng(seed)
     validation, test = max(2, round(videos / 4)), max(2, round(videos * 0.15))
     train = videos - validation - test
@@ -112,7 +119,7 @@ def draw_plan(seed: int, videos: int, frames: int) -> list[Recording]:
             longest = max(frames, decoded, *(len(person.face) for person in persons))
             ticks = form.ticks(longest, rate)
             recordings.append(
-                Recording(index, name, split, folder, rate, form, ticks, decoded, labels, persons)
+                Recording(index, name, split, folder, rate, form, ticks, decoded, labels, persons, weakest)
             )
     return recordings
 

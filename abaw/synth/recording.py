@@ -41,7 +41,7 @@ def write_recording(root: Path, seed: int, recording: Recording) -> None:
     excess = max(recording.form.sound_excess, -picture_end / 4)
     control = np.arange(0, max(picture_end + excess, times[-1] + 1), 1 / CONTROL)
     shown = np.searchsorted(times, control, side="right").clip(1, len(recording.expressions)) - 1
-    voice = draw_voice(rng, recording.expressions[shown])
+    voice = draw_voice(rng, recording.expressions[shown], recording.weakest)
     first, last = round(recording.form.sound_start * RATE), round((picture_end + excess) * RATE)
 
     mouth = np.interp(times, control, voice.mouth)
@@ -62,7 +62,8 @@ def _film(root: Path, rng: np.random.Generator, recording: Recording, mouth: Tra
         who = draw_identity(rng)
         expressions = np.pad(person.expressions, (0, len(mouth) - len(person.expressions)), mode="edge")
         speaks = mouth if place == 0 else np.zeros_like(mouth)
-        cast.append((person, who, draw_motion(rng, who, expressions, float(recording.fps), speaks)))
+        motion = draw_motion(rng, who, expressions, float(recording.fps), speaks, recording.weakest)
+        cast.append((person, who, motion))
     room = np.linspace(0.7, 1.1, SCENE[0])[:, None, None] * cast[0][1].backdrop * np.ones((*SCENE, 1))
     for frame in range(len(mouth)):
         scene = room.clip(0, 255).astype(np.uint8)

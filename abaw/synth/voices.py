@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from abaw.synth.cues import Track, follow, wander
+from abaw.synth.cues import WEAKEST, Track, follow, wander
 from abaw.synth.labels import Labels
 
 Sound = NDArray[np.float32]
@@ -50,7 +50,7 @@ class Voice:
     """(T,) loudness of the syllables at 100 Hz, 0 to 1."""
 
 
-def draw_voice(rng: np.random.Generator, labels: Labels) -> Voice:
+def draw_voice(rng: np.random.Generator, labels: Labels, weakest: float = WEAKEST) -> Voice:
     """Draw a speaker and let it speak in bursts, with the pitch, energy and rhythm of each expression.
 
     The sound is a sum of harmonics weighted by three formants, after the source-filter model (G. Fant,
@@ -59,9 +59,10 @@ def draw_voice(rng: np.random.Generator, labels: Labels) -> Voice:
     Args:
         rng: Source of chance.
         labels: int64 (T,), the expression every hundredth of a second.
+        weakest: Least strength of an expression.
     """
     num = len(labels)
-    cues = follow(rng, labels, PROTOTYPES, CONTROL, weakest=0.75, noise=0)
+    cues = follow(rng, labels, PROTOTYPES, CONTROL, weakest=weakest, noise=0)
     cues += wander(rng, num, CONTROL, 0.5, len(CUES)) * [0.6, 0.3, 0.25, 1.0, 0.6, 0.01, 0.03, 0.01]
     pitch, melody, rate, loudness, brightness, breath, tremor, formants = cues.T
     syllable, accent, vowel = _rhythm(rng, rate.clip(1.5))

@@ -62,6 +62,7 @@ class Settings:
 
     videos: int
     frames: int
+    weakest: float
     encoder_epochs: int
     head_epochs: int
 
@@ -97,12 +98,13 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("folder", type=Path, help="where finished parts are kept")
     parser.add_argument("--videos", type=int, default=96, help="default: %(default)s")
     parser.add_argument("--frames", type=int, default=300, help="of each video; default: %(default)s")
+    parser.add_argument("--weakest", type=float, default=0.2, help="expression; default: %(default)s")
     parser.add_argument("--encoder-epochs", type=int, default=10, help="default: %(default)s")
     parser.add_argument("--head-epochs", type=int, default=12, help="default: %(default)s")
     parser.add_argument("--seeds", type=int, default=3, help="of each method; default: %(default)s")
     parser.add_argument("--results", type=Path, default=Path(__file__).parent, help="where RESULTS.md goes")
     args = parser.parse_args(argv)
-    settings = Settings(args.videos, args.frames, args.encoder_epochs, args.head_epochs)
+    settings = Settings(args.videos, args.frames, args.weakest, args.encoder_epochs, args.head_epochs)
     quieten()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # else several lines for each head
     # Lost faces and odd tracks are what the corpus is made to have.
@@ -111,7 +113,7 @@ def main(argv: list[str] | None = None) -> None:
         parts = run(args.folder, settings, args.seeds)
     except InputError as error:
         parser.exit(2, f"ablation: error: {error}\n")
-    write_results(args.results, parts, {**asdict(settings), "seeds": args.seeds}, WINDOW, VOTING_STRIDE)
+    write_results(args.results, parts, asdict(settings), args.seeds, WINDOW, VOTING_STRIDE)
     print(f"wrote {args.results / 'RESULTS.md'}")
 
 
@@ -157,7 +159,16 @@ def finished(folder: Path, name: str, make: Callable[[], Any]) -> dict[str, Any]
 
 def make_corpus(root: Path, settings: Settings) -> None:
     """Write the corpus, over one whose end nobody has written down."""
-    write_corpus(root, settings.videos, settings.frames, progress=False, overwrite=True, workers=0)
+    # In this process: others would have to import all that this script does.
+    write_corpus(
+        root,
+        settings.videos,
+        settings.frames,
+        progress=False,
+        overwrite=True,
+        workers=0,
+        weakest=settings.weakest,
+    )
 
 
 def train_encoder(kind: str, corpus: Path, settings: Settings, checkpoint: Path) -> None:

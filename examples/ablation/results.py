@@ -14,7 +14,12 @@ from abaw.labels import EXPRESSIONS
 
 
 def write_results(
-    folder: Path, parts: dict[str, Any], settings: dict[str, int], window: int, voting_stride: int
+    folder: Path,
+    parts: dict[str, Any],
+    settings: dict[str, float],
+    seeds: int,
+    window: int,
+    voting_stride: int,
 ) -> None:
     """Write RESULTS.md and results.png.
 
@@ -22,20 +27,23 @@ def write_results(
         folder: Where to.
         parts: What `ablation.run` returns.
         settings: What was asked of it.
+        seeds: How many of each method.
         window: Frames of a window.
         voting_stride: Frames from one voting window to the next.
     """
-    runs = Runs(parts, settings["seeds"])
+    runs = Runs(parts, seeds)
     minutes = sum(part["seconds"] for part in parts.values()) / 60
     names = ", ".join(f"{name} {n}" for name, n in zip(EXPRESSIONS, runs.class_counts, strict=True))
-    asked = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in settings.items())
+    asked = " ".join(
+        f"--{name.replace('_', '-')} {value}" for name, value in {**settings, "seeds": seeds}.items()
+    )
     text = [
         "# Do the claims hold?",
         "",
         f"Written by `python examples/ablation/ablation.py FOLDER {asked}`, in {minutes:.0f} minutes on",
         f"{_machine()}.",
         "",
-        f"Figures are means ± standard deviations over {settings['seeds']} seeds of the heads' training,",
+        f"Figures are means ± standard deviations over {seeds} seeds of the heads' training,",
         "on whole validation videos of a synthetic corpus. It has drawn faces and synthesised voices that",
         "tell a part of the expression each: this says what the parts of the method do, not how good it is",
         "on people. The full method: DualBranch, dropout of the video with probability 0.1, focal loss",

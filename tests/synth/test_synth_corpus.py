@@ -253,3 +253,24 @@ def test_an_interruption_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         write_corpus(tmp_path / "corpus", 8, 40, progress=False)
     assert list(tmp_path.iterdir()) == []
+
+
+def sounds(root):
+    """The encoded sound of each raw video, without its pictures."""
+    packets = {}
+    for name, path in raw(root).items():
+        with av.open(path) as container:
+            packets[name] = [bytes(packet) for packet in container.demux(container.streams.audio)]
+    return packets
+
+
+def test_weak_expressions_change_faces_and_voices_and_no_label(tmp_path, root):
+    weak_root = tmp_path / "weak"
+    write_corpus(weak_root, videos=18, frames=48, seed=0, progress=False, weakest=0.1)
+    plain, weak = content(root), content(weak_root)
+    assert plain.keys() == weak.keys()
+    changed = [name for name in plain if plain[name] != weak[name]]
+    assert [name for name in changed if name.endswith(".txt")] == ["SYNTHETIC.txt"]
+    assert any(name.endswith(".jpg") for name in changed)
+    assert sounds(root) != sounds(weak_root)
+    assert b"--weakest 0.1" in weak["SYNTHETIC.txt"]

@@ -60,3 +60,9 @@ def test_persons_who_share_a_recording_feel_nearly_the_same():
 def test_too_small_is_refused_in_words(videos, frames):
     with pytest.raises(InputError, match=r"too small.*--videos 8 --frames 40"):
         draw_plan(0, videos, frames)
+
+
+@pytest.mark.parametrize("weakest", [-0.1, 1.1])
+def test_strength_is_a_share(weakest):
+    with pytest.raises(InputError, match=f"--weakest .* not {weakest}"):
+        draw_plan(0, 8, 40, weakest)
