@@ -6,6 +6,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
@@ -67,7 +68,7 @@ class SlidingWindowInference(Callback):
         self.voter = WindowVoter(window, stride, frame_step, weighting, average, batch_size, compile)
         self._video = VideoAssembler()
         self._metrics: ExpressionMetrics | None = None
-        self._loss = torch.zeros(3, dtype=torch.float64)
+        self._sums = torch.zeros(4, dtype=torch.float64)
 
     def vote(self, head: FusionHead, features: VideoFeatures, num_classes: int) -> tuple[Tensor, Tensor]:
         """Run ``head`` over the windows of one video and vote, see :meth:`abaw.engine.WindowVoter.vote`."""
@@ -109,7 +110,7 @@ class SlidingWindowInference(Callback):
             )
         self._video = VideoAssembler()
         self._metrics = ExpressionMetrics(pl_module.class_names).to(pl_module.device)
-        self._loss = torch.zeros(3, dtype=torch.float64)
+        self._sums = torch.zeros(4, dtype=torch.float64)
         self._broadcast_buffers(trainer, False)
 
     @staticmethod
@@ -166,16 +167,24 @@ class SlidingWindowInference(Callback):
         logits = result.scores.clamp_min(torch.finfo(result.scores.dtype).tiny).log().to(device)
         total, weight = pl_module.loss.sum_and_weight(logits, target)
         annotated = (result.target != IGNORE_INDEX).sum()
-        self._loss += torch.stack([total.cpu(), weight.cpu(), annotated]).to(self._loss)
+        scored = (target != IGNORE_INDEX).sum()
+        self._sums += torch.stack([total.cpu(), weight.cpu(), annotated, scored.cpu()]).to(self._sums)
 
     def _log(self, trainer: pl.Trainer, pl_module: ExpressionModule, stage: str) -> None:
         assert self._metrics is not None
-        summed = trainer.strategy.reduce(self._loss.to(pl_module.device), reduce_op="sum")
+        summed = trainer.strategy.reduce(self._sums.to(pl_module.device), reduce_op="sum")
         assert isinstance(summed, Tensor)
-        total, weight, annotated = summed.float().unbind()
+        total, weight, annotated, scored = summed.float().unbind()
         if annotated > 0 and weight == 0:
             raise InputError(
                 "the model gives no finite score for any annotated frame: its weights are broken"
+            )
+        if scored < annotated:
+            rank_zero_warn(
+                f"{int(annotated - scored)} of {int(annotated)} annotated frames lie in no window, or have "
+                f"no finite score, and are left out of {stage}/f1; the stride is {self.voter.stride}, the "
+                f"window {self.voter.window}.",
+                category=UserWarning,
             )
         values = {name: value.float() for name, value in self._metrics.compute().items()}
         values["loss"] = total / weight.clamp_min(1e-12)

@@ -210,7 +210,12 @@ def make_loader(lengths: dict[str, int], chunk: int = 8, per_batch: int = 2) -> 
 
 
 def evaluate(
-    loader: DataLoader, folder: Path, method: str = "validate", postprocess: Path | None = None, **options
+    loader: DataLoader,
+    folder: Path,
+    method: str = "validate",
+    postprocess: Path | None = None,
+    stride: int = 4,
+    **options,
 ):
     module = ExpressionModule(PixelEncoder(), ClockEncoder(), ContextHead(3, 2, CLASSES))
     collector = Collector()
@@ -219,7 +224,7 @@ def evaluate(
         accelerator="cpu",
         logger=False,
         enable_progress_bar=False,
-        callbacks=[collector, SlidingWindowInference(window=8, stride=4, postprocess=postprocess)],
+        callbacks=[collector, SlidingWindowInference(8, stride, postprocess=postprocess)],
         **options,
     )
     arguments = {"return_predictions": False} if method == "predict" else {"verbose": False}
@@ -239,6 +244,15 @@ def test_logged_scores_are_scikit_learns(tmp_path: Path) -> None:
     expected = f1_score(target, predicted, labels=range(CLASSES), average="macro", zero_division=0)
     assert float(logged["val/f1"]) == pytest.approx(expected, abs=1e-6)
     assert float(logged["val/accuracy"]) == pytest.approx((target == predicted).mean(), abs=1e-6)
+
+
+@pytest.mark.parametrize(("method", "stage"), [("validate", "val"), ("test", "test")])
+def test_frames_that_are_left_out_are_counted(tmp_path: Path, method: str, stage: str) -> None:
+    words = rf"12 of 64 annotated frames lie in no window.* left out of {stage}/f1; the stride is 12"
+    with pytest.warns(UserWarning, match=words):
+        _, _, results = evaluate(make_loader(LENGTHS), tmp_path, method, stride=12)
+    first = {result.video_id: result for result in reversed(results)}.values()
+    assert sum(int((~result.covered).sum()) for result in first) == 12
 
 
 @pytest.mark.parametrize("method", ["test", "predict"])
