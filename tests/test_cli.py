@@ -35,7 +35,7 @@ def test_help_and_version_need_no_torch() -> None:
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
-    for command in ("synth", "fit", "validate", "test", "predict", "tune", "extract", "submit"):
+    for command in ("synth", "fit", "validate", "test", "robustness", "predict", "tune", "extract", "submit"):
         assert f"\n  {command} " in text
 
 
