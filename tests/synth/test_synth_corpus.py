@@ -260,7 +260,8 @@ def sounds(root):
     packets = {}
     for name, path in raw(root).items():
         with av.open(path) as container:
-            packets[name] = [bytes(packet) for packet in container.demux(container.streams.audio)]
+            if container.streams.audio:
+                packets[name] = [bytes(packet) for packet in container.demux(audio=0)]
     return packets
 
 
