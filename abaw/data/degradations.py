@@ -9,10 +9,11 @@ does not hold is left out.
 whatever batch, window or chunk they come in. Both modalities lose frames of their own.
 
 **What is exact, and what is not.** On pictures, and on visual features of an encoder that sees one picture at
-a time, every function is exact. Sound is not made of frames: a sample belongs to the frame nearest in time,
-the context before a window's first frame and after its last to these two. On audio features the loss is that
-of the features: an encoder that hears more than a frame at once has let its neighbours hear what was lost,
-and an unannounced silence is not the zeros that stand for it here.
+a time, every function is exact, but that blanked features are zeros, not what the encoder makes of a black
+picture. Sound is not made of frames: a sample belongs to the frame nearest in time, the context before a
+window's first frame and after its last to these two. On audio features the loss is that of the features: an
+encoder that hears more than a frame at once has let its neighbours hear what was lost, and an unannounced
+silence is not the zeros that stand for it here.
 """
 
 import hashlib
