@@ -8,7 +8,7 @@ import pytest
 
 from abaw.errors import InputError
 from abaw.synth import corpus as corpus_module
-from abaw.synth import write_corpus
+from abaw.synth import cues, faces, voices, write_corpus
 
 HEADER = "Neutral,Anger,Disgust,Fear,Happiness,Sadness,Surprise,Other"
 CHALLENGE = "EXPR_Recognition_Challenge"
@@ -255,24 +255,21 @@ def test_an_interruption_leaves_nothing(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def sounds(root):
-    """The encoded sound of each raw video, without its pictures."""
-    packets = {}
-    for name, path in raw(root).items():
-        with av.open(path) as container:
-            if container.streams.audio:
-                packets[name] = [bytes(packet) for packet in container.demux(audio=0)]
-    return packets
+def test_faces_and_voices_are_as_weak_as_asked(tmp_path, monkeypatch):
+    asked = set()
+    for module in (faces, voices):
 
+        def follow(*args, weakest, noise, module=module):
+            asked.add((module, weakest))
+            return cues.follow(*args, weakest=weakest, noise=noise)
 
-def test_weak_expressions_change_faces_and_voices_and_no_label(tmp_path, root):
-    weak_root = tmp_path / "weak"
-    write_corpus(weak_root, videos=18, frames=48, seed=0, progress=False, weakest=0.1)
-    plain, weak = content(root), content(weak_root)
-    assert plain.keys() == weak.keys()
-    changed = [name for name in plain if plain[name] != weak[name]]
-    assert [name for name in changed if name.endswith(".txt")] == ["SYNTHETIC.txt"]
-    # Whoever is on the right is silent: the voice doesn't move that mouth.
-    assert any(name.endswith(".jpg") and "_right" in name for name in changed)
-    assert sounds(root) != sounds(weak_root)
+        monkeypatch.setattr(module, "follow", follow)
+    write_corpus(tmp_path / "plain", videos=8, frames=40, progress=False)
+    assert asked == {(faces, 0.75), (voices, 0.75)}
+    asked.clear()
+    write_corpus(tmp_path / "weak", videos=8, frames=40, progress=False, weakest=0.1)
+    assert asked == {(faces, 0.1), (voices, 0.1)}
+    plain, weak = content(tmp_path / "plain"), content(tmp_path / "weak")
+    changed = [name for name in plain if name.endswith(".txt") and plain[name] != weak[name]]
+    assert changed == ["SYNTHETIC.txt"]  # no label
     assert b"--weakest 0.1" in weak["SYNTHETIC.txt"]
