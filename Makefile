@@ -39,7 +39,7 @@ quickstart: $(VENV)/.ready $(CORPUS)
 
 test: $(VENV)/.ready
 	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow" --cov --cov-report=
-	$(BIN)/python -m pytest -m slow --cov --cov-append --cov-report=term --cov-fail-under=90
+	$(BIN)/python -m pytest -n auto --dist loadfile -m slow --cov --cov-append --cov-report=term --cov-fail-under=90
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
