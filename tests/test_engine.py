@@ -1,8 +1,10 @@
+from contextlib import nullcontext
+
 import pytest
 import torch
 
 from abaw.data import Batch
-from abaw.engine import VideoAssembler
+from abaw.engine import VideoAssembler, VideoFeatures, WindowVoter
 from abaw.module import Features
 
 
@@ -68,3 +70,20 @@ def test_a_video_without_a_modality() -> None:
     assert not blind.video_mask.any()
     assert blind.visual.abs().sum() == 0
     assert torch.equal(blind.audio, video.audio)
+
+
+def test_a_voter_counts_the_votes_that_are_not_finite_of_the_last_video() -> None:
+    def head(visual, audio, video_mask, audio_mask, time=None, frame_mask=None):
+        return visual.masked_fill(visual < 0, torch.nan)
+
+    present, zeros = torch.ones(5, dtype=torch.bool), torch.zeros(5, 1)
+    voter = WindowVoter(window=2, stride=1, frame_step=2)
+    for visual, excluded in [([1, -1, -1, 1, 1], 3), ([1, 1, 1, -1, 1], 1), ([1, 1, 1, 1, 1], 0)]:
+        features = torch.tensor(visual).float()[:, None].repeat(1, 2)
+        video = VideoFeatures(
+            "v", features, zeros, present, present, torch.arange(5).double(), present.long(), lead=0.0
+        )
+        # Of frames 0, 2, 4 two windows see frame 2; one sees each of frames 1 and 3.
+        with pytest.warns(UserWarning, match="not finite") if excluded else nullcontext():
+            voter.vote(head, video, num_classes=2)
+        assert voter.num_excluded == excluded
