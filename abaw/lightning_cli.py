@@ -206,8 +206,8 @@ class ExpressionCLI(LightningCLI):
             folder = Path(self.trainer.default_root_dir)
             if (folder / "checkpoints" / "last.ckpt").is_file():
                 rank_zero_warn(
-                    f"{folder} holds a run already. Its checkpoints are replaced; test/ and predictions/ "
-                    "there, if any, are the old model's. (To resume it: --run instead.)"
+                    f"{folder} holds a run already. Its checkpoints are replaced; test/, predictions/ "
+                    "and robustness/ there, if any, are the old model's. (To resume it: --run instead.)"
                 )
             return
         trained = _flatten(self._start_from["hyper_parameters"])
