@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import torch
 from jsonargparse import ArgumentError, Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -22,6 +21,7 @@ from abaw.callbacks import (
     SlidingWindowInference,
     TestReport,
 )
+from abaw.checkpoint_file import read_checkpoint
 from abaw.class_counts import class_counts_for
 from abaw.data.base import WindowDataModule
 from abaw.ensemble import predict_average
@@ -33,6 +33,7 @@ from abaw.parse_errors import explain
 from abaw.postprocess import POSTPROCESS_FILE
 from abaw.quiet import quieten
 from abaw.trainer import ExpressionTrainer
+from abaw.trees import flatten
 
 # Where to start from is no part of what a run is.
 _START = ("config", "ckpt_path", "weights", "run")
@@ -148,7 +149,7 @@ class ExpressionCLI(LightningCLI):
             raise InputError(
                 f"there is nothing trained to {self.subcommand}: give --run RUN or --ckpt_path FILE"
             )
-        self._start_from = _read_checkpoint(checkpoint or weights) if checkpoint or weights else None
+        self._start_from = read_checkpoint(checkpoint or weights) if checkpoint or weights else None
 
     def _class_counts(self, data: WindowDataModule[Any]) -> list[int] | None:
         # What is tested or predicted with a model was settled when it was trained.
@@ -210,8 +211,8 @@ class ExpressionCLI(LightningCLI):
                     "and robustness/ there, if any, are the old model's. (To resume it: --run instead.)"
                 )
             return
-        trained = _flatten(self._start_from["hyper_parameters"])
-        asked = _flatten(dict(self.model.hparams))
+        trained = flatten(self._start_from["hyper_parameters"])
+        asked = flatten(dict(self.model.hparams))
         for key in sorted(trained.keys() | asked.keys()):
             if trained.get(key) != asked.get(key):
                 raise InputError(
@@ -310,23 +311,3 @@ def _start(command: str, arguments: list[str]) -> ExpressionCLI:
             raise
         problem = " ".join(str(error).split()[:40])
         raise InputError(f"the checkpoint does not fit the configured model: {problem} …") from error
-
-
-def _read_checkpoint(path: str) -> dict[str, Any]:
-    if not Path(path).is_file():
-        raise InputError(f"there is no checkpoint {path}")
-    try:
-        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        if "class_names" not in checkpoint["hyper_parameters"] or "state_dict" not in checkpoint:
-            raise KeyError("class_names")
-    except Exception as error:  # a damaged file can fail in any way
-        raise InputError(
-            f"{path} is damaged, or no checkpoint of abaw; train again or take another"
-        ) from error
-    return checkpoint
-
-
-def _flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(tree, dict):
-        return {prefix.removesuffix("."): tree}
-    return {k: v for name, branch in tree.items() for k, v in _flatten(branch, f"{prefix}{name}.").items()}

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import yaml
 
+from abaw.checkpoint_file import read_checkpoint
 from abaw.encoders import PrecomputedEncoder
 from abaw.errors import InputError
 from abaw.module import ExpressionModule
@@ -56,13 +57,13 @@ class TrainedRun:
             raise InputError(
                 f"{config_file}: is no configuration of a run; train again. ({error})"
             ) from error
+        state = read_checkpoint(checkpoint)
         model = ExpressionModule.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True)
         if any(isinstance(e, PrecomputedEncoder) for e in (model.visual_encoder, model.audio_encoder)):
             raise InputError(
                 f"{folder}: the model was trained on features and can't see a video; 'abaw extract' and "
                 "'abaw predict' instead."
             )
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
         clip_samples = state.get("AffWild2DataModule", {}).get("clip_samples", 0)
         reading = {"clip_samples": clip_samples} | {key: data[key] for key in _READING if key in data}
         tuned = folder / POSTPROCESS_FILE

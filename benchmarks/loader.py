@@ -10,8 +10,6 @@ With ``--quickstart`` also times an epoch of training the quickstart's head on f
 """
 
 import argparse
-import os
-import platform
 import statistics
 import tempfile
 import time
@@ -20,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from machine import machine
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
@@ -186,9 +185,7 @@ def measure() -> None:
             ratio = statistics.median(a / b for a, b in zip(found, rates[peer], strict=True))
             table.add_row(title, f"{statistics.median(found):,.0f}", f"{ratio:.1f} ×")
         console.print(table)
-        print(
-            f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}"
-        )
+        print(machine("cpu"))
         if given.quickstart:
             train_head(corpus, folder)
 

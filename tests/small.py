@@ -2,6 +2,10 @@
 
 from pathlib import Path
 
+import pytest
+
+from abaw.cli import main
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 QUICKSTART = EXAMPLES / "quickstart.yaml"
 SMALL = [
@@ -22,3 +26,11 @@ def fit_arguments(corpus: Path, run: Path) -> list[str]:
     """What follows `abaw` to train the small model."""
     where = [f"--data.root={corpus}", f"--trainer.default_root_dir={run}"]
     return ["fit", f"--config={QUICKSTART}", *where, *SMALL]
+
+
+def told_in_one_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The line that a command refuses its input with."""
+    assert main(arguments) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("abaw: error: ")]
+    assert len(lines) == 1
+    return lines[0]

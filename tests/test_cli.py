@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 from safetensors import safe_open
-from small import QUICKSTART, fit_arguments
+from small import QUICKSTART, fit_arguments, told_in_one_line
 
 from abaw.cli import main
 
@@ -37,13 +37,6 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().out
     for command in ("synth", "fit", "validate", "test", "robustness", "predict", "tune", "extract", "submit"):
         assert f"\n  {command} " in text
-
-
-def told_in_one_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    assert main(arguments) == 2
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("abaw: error: ")]
-    assert len(lines) == 1
-    return lines[0]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small import fit_arguments
+from small import fit_arguments, told_in_one_line
 
 from abaw.cli import main
 from abaw.postprocess import Decoder, Postprocessing, check_submission, load_scores
@@ -27,13 +27,6 @@ def predict(runs, output, *options):
     given = [f"--run={run}" for run in runs]
     where = [] if output is None else ["--predictions.output_dir", str(output)]
     return main(["predict", *given, *where, QUIET, *options])
-
-
-def told_in_one_line(arguments, capsys):
-    assert main(arguments) == 2
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("abaw: error: ")]
-    assert len(lines) == 1
-    return lines[0]
 
 
 def test_the_scores_are_the_mean_of_what_each_run_predicts_on_its_own(runs, corpus, tmp_path, capsys):

@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
-from small import QUICKSTART, SMALL, fit_arguments
+from small import QUICKSTART, SMALL, fit_arguments, told_in_one_line
 
 from abaw.cli import main
 from abaw.data.features import read_header, read_index
@@ -47,13 +47,6 @@ def halves(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("features") / "halves"
     assert main(["extract", str(folder), "--dtype=float16", f"--run={run}", QUIET]) == 0
     return folder
-
-
-def error(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    assert main(arguments) == 2
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("abaw: error: ")]
-    assert len(lines) == 1
-    return lines[0]
 
 
 def test_everything_is_extracted(run: Path, features: Path) -> None:
@@ -137,20 +130,20 @@ def test_features_of_another_encoder_are_refused(
     options = [f"--data.root={corpus}", f"--trainer.default_root_dir={other}", *SMALL, "--seed_everything=1"]
     assert main(["fit", f"--config={QUICKSTART}", *options, "--trainer.limit_train_batches=1"]) == 0
     # Other weights into the same folder,
-    line = error(["extract", f"--run={other}", str(features), QUIET], capsys)
+    line = told_in_one_line(["extract", f"--run={other}", str(features), QUIET], capsys)
     assert f"{features}/" in line
     assert ".safetensors: encoders." in line
     assert ".weights is " in line
     # and a trained head on the features of encoders that it was not trained with.
     cached = [*CACHED, f"--data.root={features}", *PRECOMPUTED]
-    line = error(["test", f"--run={other}", QUIET, *cached], capsys)
+    line = told_in_one_line(["test", f"--run={other}", QUIET, *cached], capsys)
     assert f"{features}: its visual features were not made by the encoder of the checkpoint" in line
     # A head that was itself trained on features, too.
     head = tmp_path / "head"
     where = [f"--trainer.default_root_dir={head}", *ON_FEATURES]
     assert main(["fit", f"--config={QUICKSTART}", *cached, *where]) == 0
     assert main(["extract", f"--run={other}", str(tmp_path / "out"), QUIET]) == 0
-    line = error(["test", f"--run={head}", QUIET, f"--data.root={tmp_path / 'out'}"], capsys)
+    line = told_in_one_line(["test", f"--run={head}", QUIET, f"--data.root={tmp_path / 'out'}"], capsys)
     assert "as where the model was trained" in line
 
 
@@ -162,7 +155,7 @@ def test_features_of_other_settings_are_refused(
     assert main(["extract", f"--run={run}", str(other), "--data.image_size=48", QUIET]) == 0
     # By a model with encoders,
     cached = [*CACHED, *PRECOMPUTED]
-    line = error(["test", f"--run={run}", QUIET, *cached, f"--data.root={other}"], capsys)
+    line = told_in_one_line(["test", f"--run={run}", QUIET, *cached, f"--data.root={other}"], capsys)
     assert "settings.image_size is 48, not 32 as where the model was trained" in line
     # and by a head that was trained on features, whether it is loaded whole or for its weights alone.
     head = tmp_path / "head"
@@ -170,10 +163,10 @@ def test_features_of_other_settings_are_refused(
     assert main(["fit", f"--config={QUICKSTART}", *cached, *where]) == 0
     for start in (f"--run={head}", f"--weights={head}/checkpoints/last.ckpt"):
         config = [] if start.startswith("--run") else [f"--config={head}/config.yaml"]
-        line = error(["test", *config, start, QUIET, f"--data.root={other}"], capsys)
+        line = told_in_one_line(["test", *config, start, QUIET, f"--data.root={other}"], capsys)
         assert "settings.image_size is 48, not 32" in line
     # Another batch size shows in the last bits: it may be read, but not be mixed in.
-    line = error(["extract", f"--run={run}", str(features), "--data.batch_size=3", QUIET], capsys)
+    line = told_in_one_line(["extract", f"--run={run}", str(features), "--data.batch_size=3", QUIET], capsys)
     assert "settings.batch_size" in line
 
 
@@ -195,7 +188,7 @@ def test_what_does_not_fit_is_told(
 ) -> None:
     where = [*options, f"--data.root={features}", f"--trainer.default_root_dir={tmp_path}"]
     quick = [option for option in ON_FEATURES if "fusion" not in option]
-    assert words in error(["fit", f"--config={QUICKSTART}", *where, *quick], capsys)
+    assert words in told_in_one_line(["fit", f"--config={QUICKSTART}", *where, *quick], capsys)
 
 
 def test_a_modality_without_features_is_told(
@@ -214,12 +207,12 @@ def test_a_modality_without_features_is_told(
         *PRECOMPUTED,
         f"--trainer.default_root_dir={tmp_path}",
     ]
-    line = error(["fit", f"--config={QUICKSTART}", *where, *ON_FEATURES], capsys)
+    line = told_in_one_line(["fit", f"--config={QUICKSTART}", *where, *ON_FEATURES], capsys)
     assert "holds no audio features; set model.audio_encoder to null" in line
 
 
 def test_the_folder_has_to_be_said(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "output_dir" in error(["extract", f"--run={run}"], capsys)
+    assert "output_dir" in told_in_one_line(["extract", f"--run={run}"], capsys)
 
 
 # As many threads as the tests have: sums are rounded differently with another number.

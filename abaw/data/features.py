@@ -21,6 +21,7 @@ from abaw.data.windows import Sample
 from abaw.errors import InputError
 from abaw.files import replacing
 from abaw.labels import IGNORE_INDEX
+from abaw.trees import flatten
 
 MODALITIES: Final = ("visual", "audio")
 """The tensors of features that a file can hold."""
@@ -60,7 +61,7 @@ class FeatureHeader:
 
     def difference(self, other: FeatureHeader, *attributes: str) -> str | None:
         """The first difference in some attributes, in words; None if there is none."""
-        mine, others = (_flatten({name: getattr(h, name) for name in attributes}) for h in (self, other))
+        mine, others = (flatten({name: getattr(h, name) for name in attributes}) for h in (self, other))
         for key in sorted(mine.keys() | others.keys()):
             if mine.get(key) != others.get(key):
                 return f"{key} is {mine.get(key)}, not {others.get(key)}"
@@ -230,9 +231,3 @@ def _pad(tensor: Tensor, length: int, value: int) -> Tensor:
     if len(tensor) == length:
         return tensor
     return torch.cat([tensor, tensor.new_full((length - len(tensor), *tensor.shape[1:]), value)])
-
-
-def _flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(tree, dict):
-        return {prefix.removesuffix("."): tree}
-    return {k: v for name, branch in tree.items() for k, v in _flatten(branch, f"{prefix}{name}.").items()}

@@ -1,13 +1,13 @@
 """What every network on single face crops shares: it runs on present frames alone."""
 
 from abc import abstractmethod
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from abaw.encoders.base import VisualEncoder
+from abaw.encoders.compiled import FixedBatch
 
 
 class FrameEncoder(VisualEncoder):
@@ -35,7 +35,7 @@ class FrameEncoder(VisualEncoder):
             raise ValueError(f"micro_batch must be at least 1, not {micro_batch}")
         self.out_features = out_features
         self.micro_batch = micro_batch
-        self._compiled: Callable[[Tensor], Tensor] | None = None
+        self._compiled: FixedBatch | None = None
 
     @abstractmethod
     def encode_frames(self, frames: Tensor) -> Tensor:
@@ -53,7 +53,7 @@ class FrameEncoder(VisualEncoder):
 
         The network then sees one shape alone: the last micro-batch of a call is filled up with black frames.
         """
-        self._compiled = torch.compile(self.encode_frames, *args, **{"dynamic": False} | options)
+        self._compiled = FixedBatch(self.encode_frames, self.micro_batch, *args, **options)
 
     def forward(self, video: Tensor, video_mask: Tensor) -> Tensor:
         """Encode the frames that show a face.
@@ -90,5 +90,4 @@ class FrameEncoder(VisualEncoder):
     def _encode(self, frames: Tensor) -> Tensor:
         if self._compiled is None or torch.is_grad_enabled():
             return self.encode_frames(frames)
-        filling = frames.new_zeros(self.micro_batch - len(frames), *frames.shape[1:])
-        return self._compiled(torch.cat([frames, filling]))[: len(frames)]
+        return self._compiled(frames)

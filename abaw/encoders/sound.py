@@ -1,13 +1,13 @@
 """What every network on raw sound shares: its features are read off at the frames' times."""
 
 from abc import abstractmethod
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from abaw.encoders.base import AudioEncoder
+from abaw.encoders.compiled import FixedBatch
 
 SAMPLE_RATE = 16_000
 """Samples a second of all sound in this library."""
@@ -41,8 +41,7 @@ class SoundEncoder(AudioEncoder):
         self.out_features = out_features
         self.span = span
         self.stride = stride
-        self._compiled: Callable[[Tensor], Tensor] | None = None
-        self._compiled_batch = 0
+        self._compiled: FixedBatch | None = None
 
     @abstractmethod
     def encode_sound(self, audio: Tensor) -> Tensor:
@@ -60,7 +59,7 @@ class SoundEncoder(AudioEncoder):
 
         Batches are filled up with silence to the largest one yet, so that few shapes are compiled.
         """
-        self._compiled = torch.compile(self.encode_sound, *args, **{"dynamic": False} | options)
+        self._compiled = FixedBatch(self.encode_sound, 0, *args, **options)
 
     def forward(self, audio: Tensor, time: Tensor, audio_mask: Tensor) -> Tensor:
         """Encode sound and read the features off at the frames' times.
@@ -95,9 +94,7 @@ class SoundEncoder(AudioEncoder):
     def _encode(self, audio: Tensor) -> Tensor:
         if self._compiled is None or torch.is_grad_enabled():
             return self.encode_sound(audio)
-        self._compiled_batch = max(self._compiled_batch, len(audio))
-        filling = audio.new_zeros(self._compiled_batch - len(audio), audio.shape[1])
-        return self._compiled(torch.cat([audio, filling]))[: len(audio)]
+        return self._compiled(audio)
 
 
 def _read_at(features: Tensor, position: Tensor) -> Tensor:
