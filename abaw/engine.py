@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from abaw.data.batch import Batch
+from abaw.data.batch import Batch, on_host
 from abaw.fusion import FusionHead
 from abaw.module import Features
 from abaw.postprocess import Average, SoftVoting, Weighting, window_starts
+from abaw.transfer import ahead
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ class VideoFeatures:
 class VideoAssembler:
     """Joins consecutive chunks into videos; a batch holds chunks of one video alone, in order.
 
-    Features are written where they stay: no more than one video is held, and that once.
+    Features are written where they stay: no more than one video is held, and that once. Nothing waits for the
+    device that computes them.
     """
 
     def __init__(self) -> None:
@@ -72,30 +74,35 @@ class VideoAssembler:
         """Take a batch's features, and yield each video that it completes.
 
         Raises:
-            ValueError: If the batch mixes videos.
+            ValueError: If the batch mixes videos, or has padding before a frame.
         """
         name = batch["video_id"][0]
         if set(batch["video_id"]) != {name}:
             raise ValueError(
                 f"an evaluation batch holds chunks of one video, got {sorted(set(batch['video_id']))}"
             )
-        exists = batch["frame"] >= 0
+        host = on_host(batch)
+        exists = host["frame"].cpu().flatten() >= 0
+        count = int(exists.sum())
+        if not exists[:count].all():
+            raise ValueError(f"{name}: padding comes before a frame; chunks are consecutive")
         start = torch.tensor(batch["audio_start"], dtype=torch.float64)
-        part = {
-            "visual": features["visual"][exists],
-            "audio": features["audio"][exists],
-            "video_mask": features["video_mask"][exists],
-            "audio_mask": features["audio_mask"][exists],
-            "target": batch["target"][exists],
-            "time": (start[:, None] + batch["time"].cpu())[exists.cpu()],
+        whole = {
+            "visual": features["visual"],
+            "audio": features["audio"],
+            "video_mask": features["video_mask"],
+            "audio_mask": features["audio_mask"],
+            "target": batch["target"],
+            "time": start[:, None] + host["time"].cpu(),
         }
+        part = {key: value.flatten(0, 1)[:count] for key, value in whole.items()}
         if name != self._name:
             yield from self.flush()
             self._name = name
-            self._lead = float(batch["time"][0, 0])
+            self._lead = float(host["time"][0, 0])
             frames = batch["num_frames"][0]
             self._whole = {key: value.new_empty(frames, *value.shape[1:]) for key, value in part.items()}
-        end = self._seen + len(part["target"])
+        end = self._seen + count
         for key, value in part.items():
             self._whole[key][self._seen : end] = value
         self._seen = end
@@ -193,7 +200,7 @@ class WindowVoter:
             at = frames[index.clamp_max(len(frames) - 1)]
             # A window's clock starts where a training window's does, not with the video.
             time = (features.time[at] - features.time[at[:, :1]] + features.lead).float()
-            part = [_ahead(tensor, device) for tensor in (first, at, index < len(frames), time)]
+            part = [ahead(tensor, device) for tensor in (first, at, index < len(frames), time)]
             count = len(part[0])
             start, at, exists, time = self._fill_up(part) if self.compile else part
             video_mask, audio_mask = features.video_mask[at] & exists, features.audio_mask[at] & exists
@@ -216,8 +223,3 @@ class WindowVoter:
         """Add windows of padding (first frame, which doesn't exist) up to the one size that is compiled."""
         missing = self.batch_size - len(part[0])
         return [torch.cat([tensor, tensor.new_zeros(missing, *tensor.shape[1:])]) for tensor in part]
-
-
-def _ahead(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copy to a GPU without waiting for what it is doing."""
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

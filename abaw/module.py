@@ -10,8 +10,8 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
-from abaw.data.batch import Batch
-from abaw.encoders import AudioEncoder, PrecomputedEncoder, VisualEncoder
+from abaw.data.batch import Batch, on_host
+from abaw.encoders import AudioEncoder, FrameEncoder, PrecomputedEncoder, VisualEncoder
 from abaw.errors import InputError
 from abaw.fusion import FusionHead, ModalityDropout
 from abaw.labels import EXPRESSIONS
@@ -116,17 +116,13 @@ class ExpressionModule(pl.LightningModule):
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Copy a batch to a GPU on a stream of its own, while the last batch is still being computed."""
-        if device.type != "cuda":
-            moved: Batch = super().transfer_batch_to_device(batch, device, dataloader_idx)
-            return moved
-        current = torch.cuda.current_stream(device)
-        self._copies = self._copies or torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        with torch.cuda.stream(self._copies):
+        moved: Batch
+        if device.type == "cuda":
+            moved = self._copy_beside(batch, device, dataloader_idx)
+        else:
             moved = super().transfer_batch_to_device(batch, device, dataloader_idx)
-        current.wait_stream(self._copies)
-        for value in moved.values():
-            if isinstance(value, Tensor):
-                value.record_stream(current)  # its memory is not to be given away before it was read
+        if device.type != "cpu":
+            moved["on_host"] = on_host(batch)
         return moved
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -204,6 +200,17 @@ class ExpressionModule(pl.LightningModule):
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
+    def _copy_beside(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        current = torch.cuda.current_stream(device)
+        self._copies = self._copies or torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        with torch.cuda.stream(self._copies):
+            moved: Batch = super().transfer_batch_to_device(batch, device, dataloader_idx)
+        current.wait_stream(self._copies)
+        for value in moved.values():
+            if isinstance(value, Tensor):
+                value.record_stream(current)  # its memory is not to be given away before it was read
+        return moved
+
     def _encode_video(self, batch: Batch) -> tuple[Tensor, Tensor]:
         mask, encoder = batch["video_mask"], self.visual_encoder
         if encoder is None:
@@ -211,7 +218,9 @@ class ExpressionModule(pl.LightningModule):
         _check_input(batch, "video", "visual", encoder)
         if isinstance(encoder, PrecomputedEncoder):
             return encoder(batch["visual_features"], mask), mask
-        return encoder(batch["video"], mask), mask
+        # A FrameEncoder looks for the present frames; others may compute with the mask.
+        given = on_host(batch)["video_mask"] if isinstance(encoder, FrameEncoder) else mask
+        return encoder(batch["video"], given), mask
 
     def _encode_audio(self, batch: Batch) -> tuple[Tensor, Tensor]:
         mask, encoder = batch["audio_mask"], self.audio_encoder

@@ -2,10 +2,15 @@ from contextlib import nullcontext
 
 import pytest
 import torch
+from torch import Tensor
 
+from abaw import ExpressionModule
 from abaw.data import Batch
+from abaw.encoders import ConvVisualEncoder, SoundEncoder
 from abaw.engine import VideoAssembler, VideoFeatures, WindowVoter
+from abaw.fusion import DualBranchTransformer
 from abaw.module import Features
+from abaw.postprocess import SoftVoting
 
 
 def chunks(name: str, frames: list[list[int]], total: int, start: float = 0.0) -> tuple[Features, Batch]:
@@ -58,6 +63,44 @@ def test_chunks_of_two_videos_in_a_batch_are_refused() -> None:
     batch["video_id"] = ["v", "w"]
     with pytest.raises(ValueError, match=r"one video, got \['v', 'w'\]"):
         list(VideoAssembler().add(features, batch))
+
+
+def test_padding_before_a_frame_is_refused() -> None:
+    with pytest.raises(ValueError, match="v: padding comes before a frame"):
+        list(VideoAssembler().add(*chunks("v", [[0, -1], [1, 2]], 3)))
+
+
+class Loudness(SoundEncoder):
+    """Features without autocast, which the meta device knows nothing of."""
+
+    def __init__(self) -> None:
+        super().__init__(out_features=1, span=400, stride=400)
+
+    def encode_sound(self, audio: Tensor) -> Tensor:
+        return audio.unfold(1, 400, 400).abs().mean(dim=2, keepdim=True)
+
+
+@torch.no_grad()
+def test_nothing_waits_for_the_device_before_a_video_is_scored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the meta device there are no values: whatever asks for one raises."""
+    device = torch.device("meta")
+    model = ExpressionModule(
+        ConvVisualEncoder(8, width=8), Loudness(), DualBranchTransformer(8, 1, 8, dim=8, num_heads=2)
+    )
+    model = model.to(device).eval()
+    batch = chunks("v", [[0, 1], [2, -1]], 3)[1]
+    batch["video"] = torch.zeros(2, 2, 3, 32, 32, dtype=torch.uint8)
+    batch["audio"] = torch.zeros(2, 16000)
+    batch = model.transfer_batch_to_device(batch, device, 0)
+    (video,) = VideoAssembler().add(model.encode(batch), batch)
+    assert (video.visual.device.type, video.visual.shape, len(video.time)) == ("meta", (3, 8), 3)
+
+    waited = []
+    finished = torch.zeros(3, 8, device=device), torch.ones(3, dtype=torch.bool, device=device)
+    monkeypatch.setattr(SoftVoting, "finish", lambda self: waited.append(self) or finished)
+    monkeypatch.setattr(SoftVoting, "num_excluded", 0)
+    WindowVoter(window=2, stride=1, batch_size=1).vote(model.fusion, video, num_classes=8)
+    assert len(waited) == 1
 
 
 def test_a_video_without_a_modality() -> None:

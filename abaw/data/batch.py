@@ -6,6 +6,17 @@ from torch import Tensor
 from typing_extensions import NotRequired
 
 
+class HostPart(TypedDict):
+    """What of a batch says which of its places are filled, and when they are."""
+
+    video_mask: Tensor
+    """bool (B, T)."""
+    time: Tensor
+    """float32 (B, T)."""
+    frame: Tensor
+    """int64 (B, T)."""
+
+
 class Batch(TypedDict):
     """A batch of B windows of T frames; every mask is bool and True means present.
 
@@ -39,3 +50,12 @@ class Batch(TypedDict):
     """float (B, T, Dv): in place of ``video`` where features were computed before."""
     audio_features: NotRequired[Tensor]
     """float (B, T, Da): in place of ``audio`` where features were computed before."""
+    on_host: NotRequired[HostPart]
+    """A part of the batch as it was before it was copied to a device, see `on_host`."""
+
+
+def on_host(batch: Batch) -> HostPart:
+    """The part of a batch that the host looks at: to ask the device would be to wait for all that it does."""
+    return batch.get("on_host") or HostPart(
+        video_mask=batch["video_mask"], time=batch["time"], frame=batch["frame"]
+    )

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from abaw.encoders.base import VisualEncoder
 from abaw.encoders.compiled import FixedBatch
+from abaw.transfer import ahead
 
 
 class FrameEncoder(VisualEncoder):
@@ -60,7 +61,8 @@ class FrameEncoder(VisualEncoder):
 
         Args:
             video: uint8 (B, T, 3, H, W), RGB crops.
-            video_mask: bool (B, T), True where a face is there.
+            video_mask: bool (B, T), True where a face is there; on the host nothing waits for ``video``'s
+                device.
 
         Returns:
             float32 features (B, T, D), zeros where ``video_mask`` is False.
@@ -76,7 +78,7 @@ class FrameEncoder(VisualEncoder):
                 f"not {video_mask.dtype} {tuple(video_mask.shape)}"
             )
         frames = video.flatten(0, 1)
-        present = video_mask.flatten().nonzero().squeeze(1)
+        present = ahead(video_mask.flatten().nonzero().squeeze(1), video.device)
         features = torch.zeros(len(frames), self.out_features, device=video.device)
         if len(present):
             chunks = torch.split(present, self.micro_batch)
