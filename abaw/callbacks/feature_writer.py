@@ -175,7 +175,8 @@ class FeatureWriter(Callback, VideoFeaturesConsumer):
         slots = _encoders(pl_module)
         fingerprints = trainer.strategy.broadcast({s: fingerprint(weights, f"{s}_encoder.") for s in slots})
         encoders = {
-            slot: _describe(encoder) | {"weights": fingerprints[slot]} for slot, encoder in slots.items()
+            slot: _describe(encoder) | {"provenance": encoder.provenance(), "weights": fingerprints[slot]}
+            for slot, encoder in slots.items()
         }
         # Which frames are encoded together shows in the last bits.
         rounding = {"batch_size": data.batch_size, "precision": str(trainer.precision), "dtype": self.dtype}

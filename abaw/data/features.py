@@ -46,7 +46,8 @@ class FeatureHeader:
         num_frames: N.
         lead: Seconds of sound before the first frame of a window.
         encoders: By modality, what made the features: ``class_path``, ``init_args`` (null if they are not
-            plain data) and ``weights``, a SHA-256 of them. A modality without an encoder isn't there.
+            plain data), ``provenance`` (such as a checkpoint's name, revision and normalisation) and
+            ``weights``, a SHA-256 of them. A modality without an encoder isn't there.
         settings: What else the features depend on.
     """
 

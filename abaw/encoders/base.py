@@ -1,20 +1,33 @@
 """The two slots of the model that turn a modality into features."""
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 from torch import Tensor, nn
 
 from abaw.recorded import Recorded
 
 
-class VisualEncoder(Recorded, nn.Module, ABC):
-    """Turns face crops into one feature vector a frame.
+class Encoder(Recorded, nn.Module, ABC):
+    """What both kinds of encoders share.
 
     Attributes:
         out_features: D, the size of a feature vector.
     """
 
     out_features: int
+
+    def provenance(self) -> dict[str, Any]:
+        """What the features depend on beside the arguments and the weights, as plain data.
+
+        Files of features keep it, and features of another provenance are refused. An encoder that reads
+        files says here what it has read.
+        """
+        return {}
+
+
+class VisualEncoder(Encoder):
+    """Turns face crops into one feature vector a frame."""
 
     @abstractmethod
     def forward(self, video: Tensor, video_mask: Tensor) -> Tensor:
@@ -29,14 +42,8 @@ class VisualEncoder(Recorded, nn.Module, ABC):
         """
 
 
-class AudioEncoder(Recorded, nn.Module, ABC):
-    """Turns sound into one feature vector a frame.
-
-    Attributes:
-        out_features: D, the size of a feature vector.
-    """
-
-    out_features: int
+class AudioEncoder(Encoder):
+    """Turns sound into one feature vector a frame."""
 
     @abstractmethod
     def forward(self, audio: Tensor, time: Tensor, audio_mask: Tensor) -> Tensor:

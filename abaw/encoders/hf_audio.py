@@ -80,6 +80,10 @@ class HFAudioEncoder(SoundEncoder):
             processor.get("do_normalize", getattr(config, "feat_extract_norm", "layer") == "layer")
         )
 
+    def provenance(self) -> dict[str, Any]:
+        """The checkpoint, its revision on the hub, and how sound is prepared for it."""
+        return self.backbone.provenance() | {"normalise": self.normalise}
+
     def encode_sound(self, audio: Tensor) -> Tensor:
         """Encode float32 (B, S) into (B, K, D)."""
         if self.normalise:

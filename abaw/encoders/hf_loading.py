@@ -163,6 +163,11 @@ class Backbone(nn.Module):
                 parameter.requires_grad_(gradient is not None)
         self.train()
 
+    def provenance(self) -> dict[str, Any]:
+        """Name and revision of the checkpoint; no revision where it came from a folder or is random."""
+        config: Any = self.model.config
+        return {"model_name": config.name_or_path, "revision": getattr(config, "_commit_hash", None)}
+
     def train(self, mode: bool = True) -> "Backbone":
         """Switch to training mode, if trainable."""
         return super().train(mode and not self.freeze)

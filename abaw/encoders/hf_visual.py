@@ -81,6 +81,11 @@ class HFVisualEncoder(FrameEncoder):
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
 
+    def provenance(self) -> dict[str, Any]:
+        """The checkpoint, its revision on the hub, and how crops are prepared for it."""
+        prepared = {"mean": self.mean.flatten().tolist(), "std": self.std.flatten().tolist()}
+        return self.backbone.provenance() | {"image_size": self.image_size} | prepared
+
     def encode_frames(self, frames: Tensor) -> Tensor:
         """Encode crops of any size, uint8 (M, 3, H, W), into (M, D).
 

@@ -27,12 +27,22 @@ class PixelEncoder(VisualEncoder):
         self.scale = torch.nn.Parameter(torch.tensor(scale), requires_grad=False)
         self.calls: list[int] = []
         self.die_after = 10**9
+        self.revision = 1
+
+    def provenance(self) -> dict:
+        return {"mean": [0.1 * self.revision]}
 
     def forward(self, video: Tensor, video_mask: Tensor) -> Tensor:
         if len(self.calls) >= self.die_after:
             raise KeyboardInterrupt
         self.calls.append(int(video_mask.sum()))
         return video.float().mean(dim=(-1, -2)) * self.scale * video_mask[..., None]
+
+
+def revised() -> PixelEncoder:
+    encoder = PixelEncoder()
+    encoder.revision = 3
+    return encoder
 
 
 class NoHead(FusionHead):
@@ -109,6 +119,7 @@ def test_every_video_of_every_split_is_there(corpus: Path, whole: Path):
         assert visual["class_path"].endswith("test_feature_writer.PixelEncoder")
         assert audio["class_path"] == "abaw.encoders.logmel.LogMelEncoder"
         assert audio["init_args"] == {"out_features": 4, "n_mels": 8}
+        assert (visual["provenance"], audio["provenance"]) == ({"mean": [0.1]}, {})
         assert len(visual["weights"]) == len(audio["weights"]) == 64
 
 
@@ -182,6 +193,7 @@ def test_nothing_is_left_to_do(corpus: Path, whole: Path, tmp_path: Path, capsys
     [
         (lambda: module(PixelEncoder(scale=2.0)), {}, "encoders.visual.init_args.scale is None, not 2.0"),
         (lambda: module(PixelEncoder(label="b")), {}, "encoders.visual.init_args.label is None, not b"),
+        (lambda: module(revised()), {}, r"encoders.visual.provenance.mean is \[0.1\], not \[0.3"),
         (lambda: module(hear=False), {}, "encoders.audio.class_path is abaw.*LogMelEncoder, not None"),
         (module, {"window": 8}, "settings.num_samples is .*, not"),
         (module, {"image_size": 16}, "settings.image_size is 32, not 16"),

@@ -105,6 +105,11 @@ def test_normalisation_comes_from_the_checkpoint(
         torch.testing.assert_close(heard[0], audio)
 
 
+def test_tells_where_it_comes_from(wavlm_folder: Path) -> None:
+    expected = {"model_name": str(wavlm_folder), "revision": None, "normalise": True}
+    assert HFAudioEncoder(str(wavlm_folder)).provenance() == expected
+
+
 def test_another_sampling_rate_is_refused(wavlm_folder: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(wavlm_folder, tmp_path / "copy")
     (folder / "preprocessor_config.json").write_text(json.dumps({"sampling_rate": 24000}))

@@ -77,6 +77,17 @@ def test_normalisation_comes_from_the_checkpoint(
     torch.testing.assert_close(seen[0], normalised(video[0, 0], mean, std))
 
 
+def test_tells_where_it_comes_from(beit_folder: Path, beit: dict[str, Any]) -> None:
+    encoder = HFVisualEncoder(str(beit_folder))
+    encoder.backbone.model.config._commit_hash = "abc123"  # as transformers notes it, loading from the hub
+    told = encoder.provenance()
+    assert told.pop("mean") == pytest.approx(MEAN)
+    assert told.pop("std") == pytest.approx(STD)
+    assert told == {"model_name": str(beit_folder), "revision": "abc123", "image_size": 32}
+    random = HFVisualEncoder(pretrained=False, config_overrides=beit).provenance()
+    assert (random["model_name"], random["revision"]) == ("", None)
+
+
 def test_a_section_of_a_processor_file_counts_too(beit_folder: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(beit_folder, tmp_path / "copy")
     (folder / "preprocessor_config.json").rename(folder / "old.json")
