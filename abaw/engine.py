@@ -12,7 +12,7 @@ from torch import Tensor
 
 from abaw.data.batch import Batch, on_host
 from abaw.fusion import FusionHead
-from abaw.module import Features
+from abaw.module import ExpressionModule, Features
 from abaw.postprocess import Average, SoftVoting, Weighting, window_starts
 from abaw.transfer import ahead
 
@@ -55,6 +55,13 @@ class VideoFeatures:
     def without_audio(self) -> "VideoFeatures":
         """The same video as if it had no sound track."""
         return replace(self, audio=torch.zeros_like(self.audio), audio_mask=torch.zeros_like(self.audio_mask))
+
+
+def compile_encoders(model: ExpressionModule) -> None:
+    """Have a model's encoders compiled (``torch.compile``) for calls without gradients."""
+    for encoder in (model.visual_encoder, model.audio_encoder):
+        if encoder is not None:
+            encoder.compile()
 
 
 class VideoAssembler:

@@ -17,7 +17,7 @@ from abaw.data.batch import Batch
 from abaw.data.datasets import Loader
 from abaw.data.faces import FaceDetector, Picture, write_crops
 from abaw.data.single import open_video
-from abaw.engine import VideoAssembler, VideoFeatures, WindowVoter
+from abaw.engine import VideoAssembler, VideoFeatures, WindowVoter, compile_encoders
 from abaw.module import ExpressionModule
 from abaw.postprocess import Average, Weighting, likeliest
 from abaw.trained_run import TrainedRun
@@ -99,6 +99,7 @@ def predict_video(
     clip_samples: int | None = None,
     num_workers: int = 0,
     device: torch.device | str | None = None,
+    compile: bool = False,
 ) -> VideoPrediction:
     """Recognise the expression in every frame of one video.
 
@@ -125,6 +126,8 @@ def predict_video(
         clip_samples: Least length of a chunk's sound, samples; some networks depend on it.
         num_workers: Processes that read ahead; 0 reads ahead in a thread.
         device: Where to compute; ``None`` means where the module is, for a run a GPU if there is one.
+        compile: Whether the encoders and the head are compiled (``torch.compile`` with static shapes), which
+            pays on long videos; a module's encoders stay so.
 
     Returns:
         Scores and labels of all frames.
@@ -162,7 +165,9 @@ def predict_video(
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if device is not None:
         model = model.to(device)
-    voter = WindowVoter(**voting)
+    voter = WindowVoter(**voting, compile=compile)
+    if compile:
+        compile_encoders(model)
     autocast = nullcontext() if half is None else torch.autocast(model.device.type, half)
     with tempfile.TemporaryDirectory() as scratch, torch.no_grad(), _evaluating(model), autocast:
         if crops is None and model.visual_encoder is not None:

@@ -63,14 +63,16 @@ def test_any_number_of_processes_gives_the_same_metrics(run: Path, corpus: Path,
         assert other == pytest.approx(results[0], abs=1e-6)
 
 
-def test_more_processes_than_videos_predict_the_same(run: Path, corpus: Path, tmp_path: Path) -> None:
+def test_any_number_of_processes_predicts_the_same_and_more_than_there_are_videos(
+    run: Path, corpus: Path, tmp_path: Path
+) -> None:
     assert len(next(corpus.glob("*test_set_release.txt")).read_text().split("\n")) - 1 == 2
     predictions = []
-    for processes in (1, 3):
+    for processes in (1, 2, 3):
         folder = tmp_path / str(processes)
         abaw(processes, "predict", f"--run={run}", f"--predictions.output_dir={folder}")
         predictions.append((folder / "predictions.txt").read_bytes())
-    assert predictions[0] == predictions[1]
+    assert predictions[0] == predictions[1] == predictions[2]
 
 
 SCRIPT = '''

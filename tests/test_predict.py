@@ -99,6 +99,17 @@ def test_says_what_the_trainer_says(
     assert model.training
 
 
+def test_compiled_it_says_the_same(corpus: Path, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[object] = []
+    monkeypatch.setattr(torch, "compile", lambda function, **_: compiled.append(function) or function)
+    model, crops = make_model(), corpus / "cropped_aligned" / video.stem
+    plain = abaw.predict_video(model, video, crops=crops, window=16)
+    assert compiled == []
+    prediction = abaw.predict_video(model, video, crops=crops, window=16, compile=True)
+    torch.testing.assert_close(prediction.scores, plain.scores, atol=1e-5, rtol=0)
+    assert compiled == [model.visual_encoder.encode_frames, model.audio_encoder.encode_sound, model.fusion]
+
+
 def test_a_run_brings_its_settings(corpus: Path, video: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     options = [

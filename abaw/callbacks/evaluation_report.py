@@ -146,7 +146,8 @@ def tell_parameters(report: dict[str, Any]) -> str:
         return ""
     return (
         f" Labels by postprocess.yaml: {held_out} videos by parameters that were fitted without them, "
-        f"{final} by the final ones, fitted on other videos."
+        f"{final} by the final ones, fitted on other videos. All were fitted to undamaged videos, and decide "
+        "in every row."
     )
 
 

@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from abaw.callbacks.results import DecidedBy, VideoFeaturesConsumer, VideoScores, VideoScoresConsumer
 from abaw.data.batch import Batch
-from abaw.engine import VideoAssembler, VideoFeatures, WindowVoter
+from abaw.engine import VideoAssembler, VideoFeatures, WindowVoter, compile_encoders
 from abaw.errors import InputError
 from abaw.fusion import FusionHead
 from abaw.labels import IGNORE_INDEX
@@ -201,9 +201,7 @@ class SlidingWindowInference(Callback):
         if self.postprocess is not None:
             self._postprocessing = Postprocessing.read(self.postprocess, pl_module.class_names)
         if self.voter.compile:
-            for encoder in (pl_module.visual_encoder, pl_module.audio_encoder):
-                if encoder is not None:
-                    encoder.compile()
+            compile_encoders(pl_module)
 
     # Lightning's hooks: every stage takes the same three steps, with a module that `_start` has checked.
 

@@ -100,11 +100,16 @@ class Decoder:
 
         Returns:
             float64 (N, C) on the CPU; zeros where not covered: such a frame prefers no class.
+
+        Raises:
+            ValueError: If a covered frame's score is not finite, or a shape does not fit.
         """
         if self.smoothing is not None:
             scores = smooth(scores, self.smoothing.kind, self.smoothing.width, covered)
         # A score of zero must not decide for ever, whatever speaks for the class beside it.
         logits = scores.detach().cpu().double().clamp_min(torch.finfo(torch.float32).tiny).log()
+        if not logits[covered].isfinite().all():
+            raise ValueError("a score is not finite: say by covered which frames have none")
         if self.bias is not None:
             if len(self.bias) != logits.shape[-1]:
                 raise ValueError(f"there are {len(self.bias)} biases for {logits.shape[-1]} classes")

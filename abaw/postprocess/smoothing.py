@@ -35,7 +35,8 @@ def smooth(
         (N, C), as ``scores``; zeros where not ``covered``.
 
     Raises:
-        ValueError: If a shape does not fit, or ``kind`` or ``width`` is none of the above.
+        ValueError: If a shape does not fit, a covered frame's score is not finite, or ``kind`` or ``width``
+            is none of the above.
 
     Example:
         >>> scores = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
@@ -59,6 +60,8 @@ def smooth(
         return torch.zeros_like(scores)
     # What is written where a frame is not covered may be anything, NaN included.
     given = torch.where(there[:, None], scores.detach().cpu().double(), 0.0)
+    if not given.isfinite().all():
+        raise ValueError("a score is not finite: say by covered which frames have none")
     if kind == "median":
         smoothed = _normalised_median(given, there, int(width))
     else:

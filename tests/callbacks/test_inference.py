@@ -1,3 +1,4 @@
+from collections import Counter
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -21,28 +22,28 @@ CLASSES = 8
 
 
 class PixelEncoder(VisualEncoder):
-    """Features that any reference can compute: the mean of each colour. Counts the frames that it is
+    """Features that any reference can compute: the mean of each colour. Notes each picture that it is
     given."""
 
     out_features = 3
 
     def __init__(self) -> None:
         super().__init__()
-        self.frames_seen = 0
+        self.seen = Counter[bytes]()
 
     def forward(self, video: Tensor, video_mask: Tensor) -> Tensor:
-        self.frames_seen += int(video_mask.sum())
+        self.seen.update(picture.numpy().tobytes() for picture in video[video_mask])
         return video.float().mean(dim=(-1, -2)) / 255 * video_mask[..., None]
 
 
-class ClockEncoder(AudioEncoder):
-    """Features from the first sample alone, which the tests set to the chunk's number."""
+class SampleEncoder(AudioEncoder):
+    """Features are the sample at a frame's time, of sound with 100 samples a second, and its square."""
 
     out_features = 2
 
     def forward(self, audio: Tensor, time: Tensor, audio_mask: Tensor) -> Tensor:
-        first = audio[:, :1].expand_as(time)
-        return torch.stack([first, first**2], dim=-1) * audio_mask[..., None]
+        sample = audio.gather(1, (time * 100).round().long())
+        return torch.stack([sample, sample**2], dim=-1) * audio_mask[..., None]
 
 
 class ContextHead(FusionHead):
@@ -187,6 +188,7 @@ def make_loader(lengths: dict[str, int], chunk: int = 8, per_batch: int = 2) -> 
         exists = torch.arange(padded) < length
         face = (torch.rand(64, generator=generator) > 0.2)[:padded] & exists
         pixels = torch.randint(0, 256, (64, 3, 4, 4), generator=generator, dtype=torch.uint8)[:padded]
+        sound = torch.rand(1000, generator=generator)  # from half a second before the first frame
         whole = {
             "video": pixels * face[:, None, None, None],
             "video_mask": face,
@@ -201,7 +203,8 @@ def make_loader(lengths: dict[str, int], chunk: int = 8, per_batch: int = 2) -> 
         for first in range(0, len(rows), per_batch):
             part = rows[first : first + per_batch]
             batch = {key: torch.stack([row[key] for row in part]) for key in whole}
-            batch["audio"] = torch.full((len(part), 100), 0.1 * number)
+            starts = [4 * chunk * (first + i) for i in range(len(part))]
+            batch["audio"] = torch.stack([sound[start : start + 4 * chunk + 50] for start in starts])
             batch["video_id"] = [name] * len(part)
             batch["audio_start"] = [(first + i) * chunk / 25 - 0.5 for i in range(len(part))]
             batch["num_frames"] = [length] * len(part)
@@ -217,7 +220,7 @@ def evaluate(
     stride: int = 4,
     **options,
 ):
-    module = ExpressionModule(PixelEncoder(), ClockEncoder(), ContextHead(3, 2, CLASSES))
+    module = ExpressionModule(PixelEncoder(), SampleEncoder(), ContextHead(3, 2, CLASSES))
     collector = Collector()
     trainer = pl.Trainer(
         default_root_dir=folder,
@@ -287,9 +290,9 @@ def test_a_file_for_other_classes_is_refused_before_anything_is_scored(tmp_path:
 def test_each_present_frame_passes_the_visual_encoder_once(tmp_path: Path) -> None:
     loader = make_loader(LENGTHS)
     module, _, _ = evaluate(loader, tmp_path, "test")
-    assert module.visual_encoder.frames_seen == sum(
-        int(batch["video_mask"].sum()) for batch in loader.dataset
-    )
+    pictures = [p for batch in loader.dataset for p in batch["video"][batch["video_mask"]]]
+    assert module.visual_encoder.seen == Counter(picture.numpy().tobytes() for picture in pictures)
+    assert set(module.visual_encoder.seen.values()) == {1}
 
 
 @pytest.mark.parametrize("per_batch", [1, 3, 100])

@@ -82,3 +82,13 @@ def test_what_does_not_fit_is_refused():
         Decoder(transition_weight=1.0)(scores())
     with pytest.raises(ValueError, match="odd number"):
         Smoothing("median", 4)
+
+
+@pytest.mark.parametrize("smoothing", [None, Smoothing("box", 3)])
+def test_scores_that_are_not_finite_are_refused_unless_not_covered(smoothing):
+    broken = scores()
+    broken[1] = torch.nan
+    with pytest.raises(ValueError, match="not finite"):
+        Decoder(smoothing)(broken)
+    covered = torch.arange(len(broken)) != 1
+    assert Decoder(smoothing)(broken, covered)[0].isfinite().all()

@@ -140,3 +140,12 @@ def test_kinds_and_widths_that_do_not_exist_are_refused(kind, width):
 def test_shapes_that_do_not_fit_are_refused(scores, covered):
     with pytest.raises(ValueError, match="expected"):
         smooth(scores, covered=covered)
+
+
+@pytest.mark.parametrize("kind", ["median", "box", "gaussian"])
+def test_scores_that_are_not_finite_are_refused_unless_not_covered(kind):
+    scores = torch.full((5, 2), 0.5)
+    scores[2] = torch.nan
+    with pytest.raises(ValueError, match="not finite"):
+        smooth(scores, kind, 3)
+    assert smooth(scores, kind, 3, torch.tensor([True, True, False, True, True])).isfinite().all()
