@@ -154,7 +154,7 @@ def claims(runs: Runs) -> list[Claim]:
                 dual,
                 rivals["CrossAttention"],
             ),
-            Comparison(f"{label}, better than Concat ", dual, rivals["Concat"], counts=False),
+            Comparison(f"{label}, better than Concat", dual, rivals["Concat"], counts=False),
         ]
     robust: list[Comparison] = []
     for method, rate in {"full method": 0.1, "dropout 0.3": 0.3}.items():
@@ -169,6 +169,14 @@ def claims(runs: Runs) -> list[Claim]:
                     counts=where == "up to",
                 )
             )
+        robust.append(
+            Comparison(
+                f"Dropout {rate} against none, video removed",
+                runs.f1(method, "without video"),
+                runs.f1("dropout 0", "without video"),
+                counts=False,
+            )
+        )
     full, plain, adjusted = (
         runs.rare_f1(name) for name in ("full method", "cross-entropy", "logit-adjusted")
     )
