@@ -14,7 +14,7 @@ from abaw.data.batch import Batch, on_host
 from abaw.encoders import AudioEncoder, FrameEncoder, PrecomputedEncoder, VisualEncoder
 from abaw.errors import InputError
 from abaw.fusion import FusionHead, ModalityDropout
-from abaw.labels import EXPRESSIONS
+from abaw.labels import EXPRESSIONS, IGNORE_INDEX
 from abaw.losses import FocalLoss, FrameLoss
 from abaw.metrics import ExpressionMetrics
 from abaw.recorded import Recorded
@@ -162,7 +162,7 @@ class ExpressionModule(pl.LightningModule):
 
         if weight > 0:
             self.train_loss.update(total.detach() / weight, weight)
-        self.train_metrics.update(logits.detach(), batch["target"])
+        self.train_metrics.update(logits.detach(), _likeliest(batch["target"]))
         self.log("train/loss", self.train_loss, on_step=False, on_epoch=True, prog_bar=True)
         return loss
 
@@ -310,6 +310,13 @@ def warmup_cosine(step: int, warmup_steps: int, total_steps: int) -> float:
         return (step + 1) / warmup_steps
     progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
     return 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+
+
+def _likeliest(target: Tensor) -> Tensor:
+    """A class for each frame, (B, T), of targets that may be mixtures."""
+    if not target.is_floating_point():
+        return target
+    return target.argmax(-1).masked_fill(~(target > 0).any(-1), IGNORE_INDEX)
 
 
 def _name(encoder: VisualEncoder | AudioEncoder | None, missing: str) -> str:

@@ -100,6 +100,23 @@ def test_either_encoder_may_be_null(slot: str, dim: tuple[int, int]) -> None:
     assert not features[mask].any()
 
 
+def test_mixed_targets_train_and_count_as_their_larger_share(tmp_path: Path) -> None:
+    class Mixed(pl.Callback):
+        """Mixes 0.7 of each label with 0.3 of the next class, as a mixup would."""
+
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+            one_hot = torch.eye(8)[batch["target"].clamp_min(0)] * (batch["target"] >= 0)[..., None]
+            batch["target"] = 0.7 * one_hot + 0.3 * one_hot.roll(1, -1)
+
+    logged = []
+    for callbacks in ([Mixed()], []):
+        trainer = fit(make_module(loss=FocalLoss(gamma=0)), tmp_path, callbacks=callbacks, max_steps=1)
+        logged.append(trainer.callback_metrics)
+    mixed, hard = logged
+    assert mixed["train/f1"] == hard["train/f1"] > 0
+    assert mixed["train/loss"] != hard["train/loss"]
+
+
 def test_both_encoders_null_is_refused() -> None:
     with pytest.raises(ValueError, match="both are null"):
         make_module(visual_encoder=None, audio_encoder=None)

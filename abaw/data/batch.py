@@ -35,7 +35,8 @@ class Batch(TypedDict):
     time: Tensor
     """float32 (B, T): seconds from the first audio sample to each frame."""
     target: Tensor
-    """int64 (B, T): class index, ``IGNORE_INDEX`` where not annotated or padded."""
+    """int64 (B, T): class index, ``IGNORE_INDEX`` where not annotated or padded. A batch that was mixed for
+    training may hold float (B, T, C) instead: probabilities, zeros where not annotated or padded."""
     frame: Tensor
     """int64 (B, T): 0-based frame number in the video, -1 where padded."""
     video_id: list[str]
