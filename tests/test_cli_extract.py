@@ -10,13 +10,17 @@ import sys
 import time
 from pathlib import Path
 
+import lightning.pytorch as pl
 import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
 from small import QUICKSTART, SMALL, fit_arguments, told_in_one_line
 
+from abaw import ExpressionModule
+from abaw.callbacks import SlidingWindowInference
 from abaw.cli import main
+from abaw.data import AffWild2DataModule
 from abaw.data.features import read_header, read_index
 
 QUIET = "--trainer.enable_progress_bar=false"
@@ -88,8 +92,8 @@ def test_cached_features_give_what_live_encoders_give(
         assert results[1] == results[0]
 
 
-def test_a_head_is_trained_on_features_by_the_same_commands(
-    features: Path, corpus: Path, tmp_path: Path
+def test_a_head_is_trained_on_features_by_the_same_commands_and_joins_the_encoders(
+    run: Path, features: Path, corpus: Path, tmp_path: Path
 ) -> None:
     config = yaml.safe_load(QUICKSTART.read_text())
     config["data"] = {
@@ -101,16 +105,30 @@ def test_a_head_is_trained_on_features_by_the_same_commands(
     }
     written = tmp_path / "cached.yaml"
     written.write_text(yaml.safe_dump(config))
-    run = tmp_path / "run"
-    arguments = [f"--config={written}", f"--trainer.default_root_dir={run}", *ON_FEATURES]
+    head_run = tmp_path / "run"
+    arguments = [f"--config={written}", f"--trainer.default_root_dir={head_run}", *ON_FEATURES]
     assert main(["fit", *arguments]) == 0
-    saved = yaml.safe_load((run / "config.yaml").read_text())
+    saved = yaml.safe_load((head_run / "config.yaml").read_text())
     assert saved["model"]["visual_encoder"]["init_args"]["out_features"] == 16
     for command in ("validate", "test", "predict"):
-        assert main([command, f"--run={run}", QUIET]) == 0
+        assert main([command, f"--run={head_run}", QUIET]) == 0
     template = next(corpus.glob("*test_set_sample.txt")).read_text().splitlines()
-    predictions = (run / "predictions" / "predictions.txt").read_text().splitlines()
+    predictions = (head_run / "predictions" / "predictions.txt").read_text().splitlines()
     assert [row.split(",")[0] for row in predictions] == [row.split(",")[0] for row in template]
+
+    encoders, head = (
+        ExpressionModule.load_from_checkpoint(folder / "checkpoints" / "best.ckpt", weights_only=True)
+        for folder in (run, head_run)
+    )
+    joined = ExpressionModule(encoders.visual_encoder, encoders.audio_encoder, head.fusion)
+    voting = SlidingWindowInference(window=16, stride=saved["inference"]["stride"])
+    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, callbacks=[voting])
+    reading = read_header(read_index(features)[0]).settings
+    same = {name: reading[name] for name in ("window", "image_size", "audio_context")}
+    data = AffWild2DataModule(corpus, **same, num_workers=0)
+    live = trainer.validate(joined, data, verbose=False)[0]
+    told = json.loads((head_run / "test" / "test.json").read_text())["results"]["audio+video"]
+    assert live["val/f1"] == pytest.approx(told["f1"], abs=1e-6)
 
 
 def test_the_quickstart_changes_to_features_by_options_alone(features: Path, tmp_path: Path) -> None:
