@@ -254,7 +254,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     one = commands.add_parser("overlap", help="each frame encoded once, or with each window", **shape)
     one.set_defaults(run=overlap)
     one.add_argument("--encoder", choices=["base", "large"], default="base", help="size of the BEiT")
-    one.add_argument("--frames", type=int, default=400, help="of the video")
+    one.add_argument("--frames", type=int, default=100, help="of the video")
     one.add_argument("--window", type=int, default=20, help="frames of a window")
     one.add_argument("--repeats", type=int, default=1, help="runs of each rival")
     two = commands.add_parser("memory", help="peak memory over length", **shape)
