@@ -36,6 +36,10 @@ def expand_run(command: str, arguments: list[str]) -> list[str]:
         raise InputError(
             f"{run_folder}/checkpoints holds no {' or '.join(names)}: has 'abaw fit' ended there?"
         )
+    if command == "tune" and given & {"--ckpt_path", "--weights"}:
+        raise InputError(
+            f"tune fits to the scores of the checkpoint in {run_folder}: leave --ckpt_path and --weights out"
+        )
     ours = [f"--config={config}", f"--trainer.default_root_dir={run_folder}"]
     if found and "--weights" not in given:
         ours.append(f"--ckpt_path={found[0]}")

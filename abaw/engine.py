@@ -89,7 +89,7 @@ class VideoAssembler:
                 f"an evaluation batch holds chunks of one video, got {sorted(set(batch['video_id']))}"
             )
         host = on_host(batch)
-        exists = host["frame"].cpu().flatten() >= 0
+        exists = host.frame.cpu().flatten() >= 0
         count = int(exists.sum())
         if not exists[:count].all():
             raise ValueError(f"{name}: padding comes before a frame; chunks are consecutive")
@@ -100,13 +100,13 @@ class VideoAssembler:
             "video_mask": features["video_mask"],
             "audio_mask": features["audio_mask"],
             "target": batch["target"],
-            "time": start[:, None] + host["time"].cpu(),
+            "time": start[:, None] + host.time.cpu(),
         }
         part = {key: value.flatten(0, 1)[:count] for key, value in whole.items()}
         if name != self._name:
             yield from self.flush()
             self._name = name
-            self._lead = float(host["time"][0, 0])
+            self._lead = float(host.time[0, 0])
             frames = batch["num_frames"][0]
             self._whole = {key: value.new_empty(frames, *value.shape[1:]) for key, value in part.items()}
         end = self._seen + count

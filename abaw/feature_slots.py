@@ -10,8 +10,10 @@ from abaw.errors import InputError
 from abaw.fingerprint import fingerprint
 from abaw.module import ExpressionModule
 
-# Settings of a corpus that its features depend on.
-_SETTINGS: Final = ("image_size", "audio_context")
+# Settings of a corpus that its features depend on: of sound, those of the chunks that it is heard in too.
+_SETTINGS: Final = ("window", "frame_step", "image_size", "audio_context")
+# Arguments of an encoder that they don't depend on, once it has its weights.
+_FREE: Final = ("freeze", "pretrained", "micro_batch")
 
 
 def size_precomputed_encoders(model: Any, data: Any) -> None:
@@ -60,11 +62,16 @@ def check_features_of(checkpoint: Mapping[str, Any], model: ExpressionModule, da
     """
     if not isinstance(data, FeatureDataModule):
         return
+    header = read_header(read_index(data.root)[0])
     if made := checkpoint.get("FeatureDataModule"):
         data.check(**made)
-    header = read_header(read_index(data.root)[0])
-    seen = checkpoint.get("datamodule_hyper_parameters", {})
-    data.check(header.encoders, {key: seen[key] for key in _SETTINGS if key in seen})
+    else:
+        seen = checkpoint.get("datamodule_hyper_parameters", {})
+        asked = checkpoint["hyper_parameters"]
+        encoders = {
+            m: _as_asked(made_by, asked.get(f"{m}_encoder")) for m, made_by in header.encoders.items()
+        }
+        data.check(encoders, {key: seen[key] for key in _SETTINGS if key in seen})
     slots = {"visual": model.visual_encoder, "audio": model.audio_encoder}
     for modality, encoder in slots.items():
         prefix = f"{modality}_encoder."
@@ -77,6 +84,14 @@ def check_features_of(checkpoint: Mapping[str, Any], model: ExpressionModule, da
                 f"{data.root}: its {modality} features were not made by the encoder of the checkpoint; "
                 "extract them with it, or take a checkpoint trained on them"
             )
+
+
+def _as_asked(made_by: dict[str, Any], asked: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What made some features, with the class and arguments of another encoder, as far as both are told."""
+    if asked is None or made_by["init_args"] is None:
+        return made_by
+    told = {k: v for k, v in asked["init_args"].items() if k in made_by["init_args"] and k not in _FREE}
+    return {**made_by, "class_path": asked["class_path"], "init_args": {**made_by["init_args"], **told}}
 
 
 def _class_name(spec: Any) -> str:

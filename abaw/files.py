@@ -34,7 +34,12 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Yields:
         The name to write to.
+
+    Raises:
+        InputError: If the path is a folder's.
     """
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; give the name of a file")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

@@ -125,6 +125,9 @@ class ExpressionModule(pl.LightningModule):
             moved["on_host"] = on_host(batch)
         return moved
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_copies": None}  # a stream belongs to its process
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the state of every rank's generators, which both kinds of dropout draw from."""
         own = {"cpu": torch.get_rng_state()}
@@ -219,7 +222,7 @@ class ExpressionModule(pl.LightningModule):
         if isinstance(encoder, PrecomputedEncoder):
             return encoder(batch["visual_features"], mask), mask
         # A FrameEncoder looks for the present frames; others may compute with the mask.
-        given = on_host(batch)["video_mask"] if isinstance(encoder, FrameEncoder) else mask
+        given = on_host(batch).video_mask if isinstance(encoder, FrameEncoder) else mask
         return encoder(batch["video"], given), mask
 
     def _encode_audio(self, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -125,7 +125,8 @@ def predict_video(
         batch_size: Chunks that are encoded at once.
         clip_samples: Least length of a chunk's sound, samples; some networks depend on it.
         num_workers: Processes that read ahead; 0 reads ahead in a thread.
-        device: Where to compute; ``None`` means where the module is, for a run a GPU if there is one.
+        device: Where to compute; ``None`` means where the module is, for a run a GPU if there is one. A
+            module stays there.
         compile: Whether the encoders and the head are compiled (``torch.compile`` with static shapes), which
             pays on long videos; a module's encoders stay so.
 

@@ -21,7 +21,8 @@ from abaw.callbacks import (
 class ExpressionTrainer(pl.Trainer):
     """A Trainer whose further methods are commands too: LightningCLI makes a subcommand of each.
 
-    They take ``model`` and ``datamodule`` as ``fit`` and ``predict`` do, and run on any strategy.
+    They take ``model`` and ``datamodule`` as ``fit`` and ``predict`` do, and run on any strategy
+    that keeps a whole model on each rank.
     """
 
     def extract(

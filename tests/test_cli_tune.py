@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from small import fit_arguments
+from small import fit_arguments, told_in_one_line
 
 from abaw.cli import main
 from abaw.postprocess import Decoder, HeldOut, Postprocessing
@@ -80,6 +80,16 @@ def test_predictions_take_the_run_s_file_and_another_checkpoint_does_not(
 def test_too_few_folds_are_told_in_one_line(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["tune", f"--run={run}", QUIET, "--folds=2"]) == 2
     assert "abaw: error: folds must be from 3 to" in capsys.readouterr().err
+
+
+def test_parameters_are_not_fitted_to_another_checkpoint_s_scores(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = f"{run / 'checkpoints' / 'last.ckpt'}"
+    for option in ("--ckpt_path", "--weights"):
+        assert "leave --ckpt_path and --weights out" in told_in_one_line(
+            ["tune", f"--run={run}", f"{option}={other}"], capsys
+        )
 
 
 def test_training_again_removes_what_suits_the_old_weights(run: Path, corpus: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from small import fit_arguments
 
 from abaw.cli import main
@@ -72,6 +73,9 @@ def test_any_number_of_processes_predicts_the_same_and_more_than_there_are_video
         folder = tmp_path / str(processes)
         abaw(processes, "predict", f"--run={run}", f"--predictions.output_dir={folder}")
         predictions.append((folder / "predictions.txt").read_bytes())
+        for path in (tmp_path / "1" / "scores").iterdir():
+            one, other = load_file(path)["scores"], load_file(folder / "scores" / path.name)["scores"]
+            torch.testing.assert_close(other, one, atol=1e-6, rtol=0)
     assert predictions[0] == predictions[1] == predictions[2]
 
 

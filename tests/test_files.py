@@ -26,6 +26,11 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_folder_is_no_file(tmp_path):
+    with pytest.raises(InputError, match=f"^{tmp_path}: is a folder"), replacing(tmp_path):
+        raise AssertionError("nothing is to be written")
+
+
 def test_a_folder_is_made_and_the_probe_leaves_nothing(tmp_path):
     for _ in range(2):
         make_writable(tmp_path / "new" / "folder")

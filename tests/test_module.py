@@ -1,3 +1,4 @@
+import copy
 import math
 from itertools import pairwise
 from pathlib import Path
@@ -8,10 +9,12 @@ import pytest
 import torch
 from sklearn.metrics import f1_score
 from torch import Tensor, nn
+from torch.distributed.utils import _to_kwargs
 from torch.utils.data import DataLoader
 
 from abaw import EXPRESSIONS, ExpressionModule
 from abaw.callbacks import SlidingWindowInference
+from abaw.data.batch import on_host
 from abaw.encoders import AudioEncoder, ConvVisualEncoder, LogMelEncoder, VisualEncoder
 from abaw.errors import InputError
 from abaw.fusion import ConcatFusion, DualBranchTransformer, FusionHead, ModalityDropout
@@ -98,6 +101,24 @@ def test_either_encoder_may_be_null(slot: str, dim: tuple[int, int]) -> None:
     features = module.encode(batch)
     mask = "video_mask" if slot == "visual_encoder" else "audio_mask"
     assert not features[mask].any()
+
+
+def test_a_batch_s_host_part_stays_on_the_host() -> None:
+    batch = make_batch()
+    moved = make_module().transfer_batch_to_device(batch, torch.device("meta"), 0)
+    assert moved["frame"].device.type == "meta"
+    # As DistributedDataParallel does with what it is called with.
+    ((sent,),), _ = _to_kwargs((moved,), {}, torch.device("meta"), True)
+    part = on_host(sent)
+    for name in ("frame", "time", "video_mask"):
+        assert torch.equal(getattr(part, name), batch[name])
+
+
+def test_a_module_can_be_copied_after_a_batch() -> None:
+    module = make_module()
+    module._copies = open("/dev/null")  # noqa: SIM115  # like a stream, it can't be pickled
+    assert copy.deepcopy(module)._copies is None
+    module._copies.close()
 
 
 def test_mixed_targets_train_and_count_as_their_larger_share(tmp_path: Path) -> None:

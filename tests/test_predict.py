@@ -177,6 +177,8 @@ def test_numbers_below_one_are_refused(corpus: Path, video: Path, number: str) -
     crops = corpus / "cropped_aligned" / video.stem
     with pytest.raises(ValueError, match=f"{number} must be at least 1, got 0"):
         abaw.predict_video(make_model(), video, crops=crops, **{number: 0})
+    with pytest.raises(ValueError, match="audio_context is a number of seconds, not -1"):
+        abaw.predict_video(make_model(), video, crops=crops, audio_context=-1.0)
 
 
 def test_a_run_brings_its_precision(

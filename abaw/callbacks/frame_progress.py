@@ -7,7 +7,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
 from rich.text import Text
 
-from abaw.data.batch import Batch
+from abaw.data.batch import Batch, on_host
 from abaw.data.datasets import ChunkDataset
 
 
@@ -48,7 +48,7 @@ class FrameProgressBar(ProgressBar):
     ) -> None:
         """Count the batch's frames."""
         for task in self._bar.task_ids:
-            self._bar.advance(task, int((batch["frame"] >= 0).sum()) * self._ranks)
+            self._bar.advance(task, int((on_host(batch).frame >= 0).sum()) * self._ranks)
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Leave the bar as it stands."""

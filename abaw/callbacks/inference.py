@@ -6,6 +6,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
@@ -19,6 +20,8 @@ from abaw.labels import IGNORE_INDEX
 from abaw.metrics import ExpressionMetrics
 from abaw.module import ExpressionModule
 from abaw.postprocess import Average, Postprocessing, Weighting, likeliest
+
+_SHARDED = (FSDPStrategy, ModelParallelStrategy, DeepSpeedStrategy)
 
 
 class SlidingWindowInference(Callback):
@@ -50,6 +53,7 @@ class SlidingWindowInference(Callback):
 
     Raises:
         ValueError: If a number is below 1.
+        InputError: When evaluation starts, on several ranks of a strategy that shards weights.
     """
 
     def __init__(
@@ -107,6 +111,11 @@ class SlidingWindowInference(Callback):
         if not isinstance(pl_module, ExpressionModule):
             raise TypeError(
                 f"SlidingWindowInference scores an ExpressionModule, not {type(pl_module).__name__}"
+            )
+        if trainer.world_size > 1 and isinstance(trainer.strategy, _SHARDED):
+            raise InputError(
+                f"{type(trainer.strategy).__name__} shares out the weights, so that ranks must run in "
+                "step; but each scores videos of its own: take --trainer.strategy ddp"
             )
         self._video = VideoAssembler()
         self._metrics = ExpressionMetrics(pl_module.class_names).to(pl_module.device)

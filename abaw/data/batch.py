@@ -1,20 +1,27 @@
 """What travels from the data to the model: one dict of tensors."""
 
+from dataclasses import dataclass
 from typing import TypedDict
 
 from torch import Tensor
 from typing_extensions import NotRequired
 
 
-class HostPart(TypedDict):
-    """What of a batch says which of its places are filled, and when they are."""
+@dataclass(frozen=True)
+class HostPart:
+    """What of a batch says which of its places are filled, and when they are.
+
+    No dictionary: DistributedDataParallel would copy its tensors to the device.
+
+    Attributes:
+        video_mask: bool (B, T).
+        time: float32 (B, T).
+        frame: int64 (B, T).
+    """
 
     video_mask: Tensor
-    """bool (B, T)."""
     time: Tensor
-    """float32 (B, T)."""
     frame: Tensor
-    """int64 (B, T)."""
 
 
 class Batch(TypedDict):

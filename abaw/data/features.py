@@ -126,6 +126,8 @@ def read_index(folder: Path) -> list[Path]:
         names = json.loads((folder / _INDEX).read_text("utf-8"))["videos"]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise InputError(f"{folder}: is no folder of features; 'abaw extract' writes one.") from error
+    if not names or not all(isinstance(name, str) and Path(name).name == name for name in names):
+        raise InputError(f"{folder / _INDEX}: names no videos; remove it and run 'abaw extract' again.")
     paths = [folder / f"{name}.safetensors" for name in names]
     if missing := [path.stem for path in paths if not path.is_file()]:
         raise InputError(

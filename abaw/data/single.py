@@ -1,5 +1,6 @@
 """One video that belongs to no corpus, in chunks."""
 
+import math
 from pathlib import Path
 
 import torch
@@ -42,12 +43,14 @@ def open_video(
 
     Raises:
         InputError: The video or the folder can't be read.
-        ValueError: A number is below 1.
+        ValueError: A number is below 1, or ``audio_context`` below 0.
     """
     numbers = {"window": window, "frame_step": frame_step, "image_size": image_size, "batch_size": batch_size}
     for name, number in numbers.items():
         if number < 1:
             raise ValueError(f"{name} must be at least 1, got {number}")
+    if not 0 <= audio_context < math.inf:
+        raise ValueError(f"audio_context is a number of seconds, not {audio_context}")
     video, crops = Path(video), None if crops is None else Path(crops)
     if not video.is_file():
         raise InputError(f"{video}: no such video file.")

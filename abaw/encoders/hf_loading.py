@@ -5,7 +5,8 @@ import textwrap
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from types import MethodType
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -154,6 +155,7 @@ class Backbone(nn.Module):
     def __init__(self, model: nn.Module, freeze: bool, example: Tensor) -> None:
         super().__init__()
         self.model = model.eval().requires_grad_(not freeze)
+        _keep_position_indices(model)
         self.freeze = freeze
         if not freeze:
             parameters = list(model.parameters())
@@ -176,6 +178,24 @@ class Backbone(nn.Module):
         """Run the network in its weights' own type."""
         hidden: Tensor = self.model(inputs.to(next(self.parameters()).dtype)).last_hidden_state
         return hidden
+
+
+def _keep_position_indices(model: nn.Module) -> None:
+    """Keep BEiT's relative positions beside its weights.
+
+    transformers makes them on the host: each layer of each call would wait for the device, to copy them.
+    """
+    for module in model.modules():
+        if hasattr(module, "generate_relative_position_index"):
+            index = module.generate_relative_position_index(module.window_size)  # type: ignore[operator]
+            module.register_buffer("position_index", index, persistent=False)
+            kept: Any = MethodType(generate_relative_position_index, module)
+            module.generate_relative_position_index = kept
+
+
+def generate_relative_position_index(self: nn.Module, window_size: tuple[int, int]) -> Tensor:
+    """Take the place of transformers' function of this name; crops are always of the network's own size."""
+    return cast(Tensor, self.position_index)
 
 
 @contextmanager

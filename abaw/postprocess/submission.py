@@ -199,13 +199,15 @@ def _own_rows(predictions: Mapping[str, Tensor]) -> Iterator[tuple[str, str, int
 
 def _template_rows(template: str | Path, class_names: Sequence[str]) -> Iterator[tuple[str, str, int]]:
     """Location, video and 1-based frame of each row; whatever follows the first field is a sample answer."""
-    rows = 0
+    seen: set[str] = set()
     for number, line in _rows(template, class_names, encoding="utf-8-sig"):
         if line.strip():
             location = line.partition(",")[0]
+            if location in seen:
+                raise InputError(f"{template}, line {number}: {location} is there twice; remove one")
             yield location, *_parse_location(location, f"{template}, line {number}")
-            rows += 1
-    if rows == 0:
+            seen.add(location)
+    if not seen:
         raise InputError(f"{template}: the template has no rows below its header; is the download complete?")
 
 

@@ -5,6 +5,7 @@ import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.strategies import SingleDeviceStrategy
 from sklearn.metrics import f1_score
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounter
@@ -339,6 +340,13 @@ def test_other_stages_score_one_condition(tmp_path: Path, method: str) -> None:
 def test_the_head_runs_under_the_trainers_precision(tmp_path: Path, precision: str, autocast: set) -> None:
     module, _, _ = evaluate(make_loader(LENGTHS), tmp_path, precision=precision)
     assert module.fusion.autocast_seen == autocast
+
+
+def test_a_strategy_that_shards_weights_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("abaw.callbacks.inference._SHARDED", (SingleDeviceStrategy,))
+    monkeypatch.setattr(pl.Trainer, "world_size", 2)
+    with pytest.raises(InputError, match=r"SingleDeviceStrategy shares out the weights.*strategy ddp"):
+        evaluate(make_loader(LENGTHS), tmp_path)
 
 
 def test_a_batch_that_mixes_videos_is_refused(tmp_path: Path) -> None:

@@ -123,6 +123,10 @@ def test_the_index_says_when_a_folder_is_complete(path: Path):
     for name in ("a", "z"):
         write_features(folder / f"{name}.safetensors", HEADER, tensors())
     assert [path.stem for path in read_index(folder)] == ["z", "v_left", "a"]
+    for names in ([], ["../v"], [1]):
+        (folder / "index.json").write_text(json.dumps({"version": 1, "videos": names}))
+        with pytest.raises(InputError, match="names no videos"):
+            read_index(folder)
     (folder / "index.json").write_text("[]")
     with pytest.raises(InputError, match="is no folder of features"):
         read_index(folder)

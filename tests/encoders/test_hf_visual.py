@@ -7,6 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from abaw.encoders import HFVisualEncoder
 
@@ -221,6 +223,23 @@ def test_bf16_autocast_stays_close(beit: dict[str, Any]) -> None:
     features.square().sum().backward()
     assert all(p.grad.isfinite().all() for p in encoder.parameters() if p.requires_grad)
     torch.testing.assert_close(features, exact, atol=0.15, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["use_relative_position_bias", "use_shared_relative_position_bias"])
+def test_no_layer_waits_for_a_copy_of_its_positions(beit: dict[str, Any], kind: str) -> None:
+    class NothingFromTheHost(TorchDispatchMode):
+        """On the meta device, as on a GPU, an operator may be given indices on the host: it waits for them."""
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor) and leaf.ndim]
+            assert {tensor.device.type for tensor in tensors} <= {"meta"}, function
+            return function(*args, **(kwargs or {}))
+
+    torch.manual_seed(0)
+    options = beit | {"use_shared_relative_position_bias": False, kind: True}
+    encoder = HFVisualEncoder(pretrained=False, config_overrides=options).to("meta")
+    with torch.no_grad(), NothingFromTheHost():
+        encoder.encode_frames(torch.zeros(2, 3, 32, 32, dtype=torch.uint8, device="meta"))
 
 
 def test_beit_uses_fused_attention(beit: dict[str, Any]) -> None:

@@ -122,6 +122,13 @@ def test_malformed_templates_are_refused_with_the_line(tmp_path, header, rows, m
         write_submission(tmp_path / "predictions.txt", template, {"v": torch.tensor([0])})
 
 
+def test_a_template_with_a_row_twice_is_refused(tmp_path):
+    template = tmp_path / "sample.txt"
+    template.write_text(f"{HEADER}\nv/00001.jpg,\nv/00002.jpg,\nv/00001.jpg,\n")
+    with pytest.raises(InputError, match=r"sample.txt, line 4: v/00001.jpg is there twice"):
+        check_template(template)
+
+
 def test_blank_lines_of_a_template_are_passed_over(tmp_path):
     template = write(tmp_path / "sample.txt", ["v/00001.jpg,", "", "v/00002.jpg,", ""])
     path = tmp_path / "predictions.txt"
