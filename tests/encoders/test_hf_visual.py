@@ -228,7 +228,7 @@ def test_bf16_autocast_stays_close(beit: dict[str, Any]) -> None:
 @pytest.mark.parametrize("kind", ["use_relative_position_bias", "use_shared_relative_position_bias"])
 def test_no_layer_waits_for_a_copy_of_its_positions(beit: dict[str, Any], kind: str) -> None:
     class NothingFromTheHost(TorchDispatchMode):
-        """On the meta device, as on a GPU, an operator may be given indices on the host: it waits for them."""
+        """On the meta device, as on a GPU, operators may be given indices on the host: they wait for them."""
 
         def __torch_dispatch__(self, function, types, args=(), kwargs=None):
             tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor) and leaf.ndim]
