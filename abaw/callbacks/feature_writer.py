@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import Callback
 from rich.console import Console
 from torch import Tensor
 
+from abaw.callbacks.inference import SlidingWindowInference
 from abaw.callbacks.results import VideoFeaturesConsumer
 from abaw.data import AffWild2DataModule
 from abaw.data.features import TEMPLATE, FeatureHeader, FeatureRecording, write_features, write_index
@@ -178,8 +179,17 @@ class FeatureWriter(Callback, VideoFeaturesConsumer):
             slot: _describe(encoder) | {"provenance": encoder.provenance(), "weights": fingerprints[slot]}
             for slot, encoder in slots.items()
         }
-        # Which frames are encoded together shows in the last bits.
-        rounding = {"batch_size": data.batch_size, "precision": str(trainer.precision), "dtype": self.dtype}
+        # Which frames are encoded together, and by which kernels, shows in the last bits.
+        rounding = {
+            "batch_size": data.batch_size,
+            "precision": str(trainer.precision),
+            "compile": any(
+                callback.voter.compile
+                for callback in trainer.callbacks  # type: ignore[attr-defined]
+                if isinstance(callback, SlidingWindowInference)
+            ),
+            "dtype": self.dtype,
+        }
         settings = data.reading | rounding
         return {
             video.video_id: FeatureHeader(

@@ -10,7 +10,7 @@ from abaw.data.features import MODALITIES, FeatureReader, FeatureRecording, read
 from abaw.data.layout import Split, Video
 from abaw.errors import InputError
 
-_FREE: Final = ("dtype", "batch_size", "num_samples")
+_FREE: Final = ("dtype", "batch_size", "compile", "num_samples")
 
 
 class FeatureDataModule(WindowDataModule[FeatureRecording]):

@@ -113,6 +113,7 @@ def test_every_video_of_every_split_is_there(corpus: Path, whole: Path):
             "num_samples": source.reading["num_samples"],
             "batch_size": 2,
             "precision": "32-true",
+            "compile": False,
             "dtype": "float32",
         }
         visual, audio = header.encoders["visual"], header.encoders["audio"]
