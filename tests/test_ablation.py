@@ -82,8 +82,13 @@ def test_runs_resumes_and_reports(
         ([0.5, 0.6, 0.7], [0.41, 0.51, 0.61], False, "not shown"),
         ([0.5, 0.6, 0.7], [0.59, 0.69, 0.79], False, "not shown"),
         ([0.5, 0.6, 0.7], [0.61, 0.71, 0.81], False, "not held"),
-        ([0.5, 0.6, 0.7], [0.59, 0.69, 0.79], True, "held"),
-        ([0.5, 0.6, 0.7], [0.61, 0.71, 0.81], True, "not held"),
+        # No worse: by a margin of 0.02, and a wide spread makes nothing easier.
+        ([0.5, 0.6, 0.7], [0.59, 0.69, 0.79], True, "not shown"),
+        ([0.1, 0.5, 0.9], [0.75, 0.75, 0.75], True, "not shown"),
+        ([0.5, 0.6, 0.7], [0.63, 0.73, 0.83], True, "not held"),
+        ([0.5, 0.6, 0.7], [0.61, 0.71, 0.81], True, "not shown"),
+        ([0.5, 0.6, 0.7], [0.4, 0.5, 0.6], True, "held"),
+        ([0.59, 0.6, 0.61], [0.6, 0.6, 0.61], True, "held"),
         ([0.9], [0.1], False, "not shown"),
         ([0.9], [0.1], True, "not shown"),
         ([0.6, 0.6, 0.6], [0.5, 0.5 + 0.17, 0.5 - 0.17], False, "not shown"),  # variances 0 and 0.0289
@@ -96,6 +101,17 @@ def test_verdict_compares_the_gain_with_the_seeds_deviation(
     claims = sys.modules["claims"]
     scores = (claims.Score(tuple(values)) for values in (one, other))
     assert claims.Comparison("a", *scores, no_worse=no_worse).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "verdict"), [(0.06, 0.05, "not shown"), (0.995, 0.985, "not shown"), (0.99, 0.9, "held")]
+)
+def test_scores_at_chance_or_near_1_show_nothing(
+    ablation: ModuleType, one: float, other: float, verdict: str
+) -> None:
+    claims = sys.modules["claims"]
+    scores = (claims.Score((value, value, value + 1e-6)) for value in (one, other))
+    assert claims.Comparison("a", *scores, telling=(0.07, 0.98)).verdict == verdict
 
 
 @pytest.mark.parametrize(
@@ -115,7 +131,7 @@ def test_claim_needs_all_that_counts(ablation: ModuleType, gains: list[int], ver
         return claims.Comparison("a", claims.Score((0.4 + gain, 0.5 + gain)), base, counts=counts)
 
     comparisons = [*map(compare, gains), compare(-1, counts=False), compare(0, counts=False)]
-    assert claims.Claim("b", comparisons).verdict == verdict
+    assert claims.Claim("b", "tried", comparisons).verdict == verdict
 
 
 def test_claims_are_of_the_right_methods(ablation: ModuleType) -> None:
@@ -132,7 +148,12 @@ def test_claims_are_of_the_right_methods(ablation: ModuleType) -> None:
             for rate in ablation.RATES:
                 if rate <= known.dropout:
                     scores[f"video lost {rate}"]["f1"] += 0.1
-            said = {"class_counts": [80, 1, 70, 2, 60, 50, 3, 4], "truth_changes": 30.0, "scores": scores}
+            said = {
+                "class_counts": [80, 1, 70, 2, 60, 50, 3, 4],
+                "majority_f1": 0.05,
+                "truth_changes": 30.0,
+                "scores": scores,
+            }
             parts[f"{method}, seed {seed}"] = {"said": said, "seconds": 1.0}
     runs = claims.Runs(parts, seeds=2)
     assert runs.methods == list(ablation.METHODS)
@@ -162,3 +183,10 @@ def test_changes_are_counted_by_the_clock(ablation: ModuleType) -> None:
     assert ablation.changes_a_minute(labels, videos) == pytest.approx(4)  # 2 in half a minute
     # The second is not annotated throughout: nobody knows when its label changes.
     assert ablation.truth_changes([video([1, 1, 2, 2, 1], 20), video([3, -1, 4], 10)]) == pytest.approx(6)
+
+
+def test_the_majority_is_that_of_the_training_labels(ablation: ModuleType) -> None:
+    # Of 8 frames with 5 annotated as the majority: an F1 of 2 * 5 / (5 + 8), and seven classes of 0.
+    counts = [9, 1, 1, 1, 1, 1, 1, 1]
+    videos = [video([0, 0, 0, 1, -1], 1), video([0, 2, 0, 3], 1)]
+    assert ablation.majority_f1(videos, counts) == pytest.approx(2 * 5 / (5 + 8) / 8)

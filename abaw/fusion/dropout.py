@@ -87,7 +87,9 @@ class ModalityDropout(Recorded, nn.Module):
         """
         if not self.training:
             return video_mask, audio_mask
-        visual_draw, audio_draw, coin = torch.rand(3, video_mask.shape[0], 1, device=video_mask.device)
+        # In bfloat16, which Lightning can make the default, a draw has few values.
+        shape, where = (3, video_mask.shape[0], 1), video_mask.device
+        visual_draw, audio_draw, coin = torch.rand(shape, device=where, dtype=torch.float32)
         rise = self._rise()
         has_both = video_mask.any(dim=1, keepdim=True) & audio_mask.any(dim=1, keepdim=True)
         visual_drawn = has_both & (visual_draw < self.p_visual * rise)
@@ -123,7 +125,7 @@ def _draw_stretch(present: Tensor, low: float, high: float) -> Tensor:
     """
     frame = torch.arange(present.shape[1], device=present.device)
     frames = (present * (frame + 1)).amax(dim=1, keepdim=True)
-    share_draw, place_draw = torch.rand(2, len(present), 1, device=present.device)
+    share_draw, place_draw = torch.rand(2, len(present), 1, device=present.device, dtype=torch.float32)
     length = (frames * (low + (high - low) * share_draw)).round().clamp(min=1)
     # A draw below 1 times the number of places can be rounded up to that number.
     start = (place_draw * (frames - length + 1)).floor().clamp(max=frames - length)

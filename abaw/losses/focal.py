@@ -1,5 +1,6 @@
 """Focal loss: less for frames that are recognised already."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -59,15 +60,15 @@ class FocalLoss(FrameLoss):
         beta: float = 0.9999,
     ) -> None:
         super().__init__(label_smoothing, ignore_index, reduction)
-        if gamma < 0:
+        if not 0 <= gamma < math.inf:
             raise ValueError(f"gamma must be 0 or more, got {gamma}")
         if isinstance(alpha, str):
             if class_counts is None:
                 raise ValueError(f"alpha={alpha!r} needs class_counts, the training frames of each class")
             alpha = class_weights(class_counts, alpha, beta)
         weight = None if alpha is None else torch.as_tensor(alpha, dtype=torch.float32)
-        if weight is not None and not (weight >= 0).all():
-            raise ValueError(f"alpha holds class weights, 0 or more each; got {alpha}")
+        if weight is not None and not ((weight >= 0) & weight.isfinite()).all():
+            raise ValueError(f"alpha holds class weights, finite and 0 or more each; got {alpha}")
         self.gamma = gamma
         self.num_classes = None if weight is None else len(weight)
         # Made again from the arguments wherever the loss is made, so no checkpoint need carry it.
@@ -85,9 +86,12 @@ class FocalLoss(FrameLoss):
         return weight * self._focal(log_p), weight
 
     def _focal(self, log_p: Tensor) -> Tensor:
-        limits = torch.finfo(log_p.dtype)
-        # For gamma below 1 the power's slope is infinite at p = 1, and infinity times 0 is NaN in the
-        # backward: clamped, the slope there is 0, which is the limit of the whole product. Likewise for the
-        # log of a class that is ruled out, which costs only its own frames.
-        rest = (1 - log_p.exp()).clamp_min(limits.tiny)
-        return -(rest**self.gamma) * log_p.clamp_min(limits.min)
+        tiny = torch.finfo(log_p.dtype).tiny
+        # So unlikely a class is not discounted at all. Taken apart, since 0 times the infinite logarithm of a
+        # class that is ruled out is NaN in the backward.
+        unlikely = log_p < math.log(tiny)
+        near = log_p.clamp_min(math.log(tiny))
+        # For gamma below 1 the power's slope is infinite at p = 1: clamped, it is 0, which is the limit of
+        # the whole product.
+        rest = (1 - near.exp()).clamp_min(tiny)
+        return torch.where(unlikely, -log_p, -(rest**self.gamma) * near)

@@ -1,5 +1,6 @@
 """Logit adjustment: the classes' frequencies belong to the training set, not to the model."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -53,7 +54,7 @@ class LogitAdjustedLoss(FrameLoss):
         reduction: Reduction = "mean",
     ) -> None:
         super().__init__(label_smoothing, ignore_index, reduction)
-        if tau < 0:
+        if not 0 <= tau < math.inf:
             raise ValueError(f"tau must be 0 or more, got {tau}")
         count = check_counts(class_counts, "their count is taken as 1").clamp_min(1)
         self.num_classes = len(count)

@@ -12,6 +12,7 @@ its figure are written at the end, beside this script unless told otherwise.
 """
 
 import argparse
+import hashlib
 import json
 import logging
 import time
@@ -58,13 +59,14 @@ HEADS: Final[dict[str, Callable[..., FusionHead]]] = {
 
 @dataclass(frozen=True)
 class Settings:
-    """How much is done: what a folder's finished parts are finished for."""
+    """How much is done, and by which script: what a folder's finished parts are finished for."""
 
     videos: int
     frames: int
     weakest: float
     encoder_epochs: int
     head_epochs: int
+    script: str = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,8 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Test the claims of the method on a synthetic corpus.")
     parser.add_argument("folder", type=Path, help="where finished parts are kept")
     parser.add_argument("--videos", type=int, default=96, help="default: %(default)s")
-    parser.add_argument("--frames", type=int, default=300, help="of each video; default: %(default)s")
+    # Whole windows, so that without voting each frame is in one alone.
+    parser.add_argument("--frames", type=int, default=320, help="of each video; default: %(default)s")
     parser.add_argument("--weakest", type=float, default=0.2, help="expression; default: %(default)s")
     parser.add_argument("--encoder-epochs", type=int, default=10, help="default: %(default)s")
     parser.add_argument("--head-epochs", type=int, default=12, help="default: %(default)s")
@@ -130,7 +133,7 @@ def run(folder: Path, settings: Settings, seeds: int) -> dict[str, Any]:
     """
     make_writable(folder)
     if finished(folder, "settings", lambda: asdict(settings))["said"] != asdict(settings):
-        raise InputError(f"{folder}: was begun with other settings; choose another folder")
+        raise InputError(f"{folder}: was begun with other settings or another script; choose another folder")
     corpus, features = folder / "corpus", folder / "features"
     stages: dict[str, Callable[[], Any]] = {
         "corpus": partial(make_corpus, corpus, settings),
@@ -217,7 +220,12 @@ def score(features: Path, method: Method, settings: Settings, seed: int) -> dict
             damaged[f"video lost {rate}"] = [loss.apply(video, seed=0) for video in videos]
     scores = {name: measure(module, given, VOTING_STRIDE) for name, given in damaged.items()}
     scores["without voting"] = measure(module, videos, WINDOW)
-    return {"class_counts": counts, "truth_changes": truth_changes(videos), "scores": scores}
+    return {
+        "class_counts": counts,
+        "majority_f1": majority_f1(videos, counts),
+        "truth_changes": truth_changes(videos),
+        "scores": scores,
+    }
 
 
 def build(method: Method, sizes: dict[str, int], class_counts: list[int]) -> ExpressionModule:
@@ -261,6 +269,15 @@ def measure(module: ExpressionModule, videos: list[VideoFeatures], stride: int) 
         "f1_per_class": [values[f"f1/{name}"] for name in EXPRESSIONS],
         "changes": changes_a_minute(labels, videos),
     }
+
+
+def majority_f1(videos: list[VideoFeatures], class_counts: list[int]) -> float:
+    """Macro-F1 of always answering the class that is most frequent in training."""
+    metrics = ExpressionMetrics(EXPRESSIONS)
+    majority = class_counts.index(max(class_counts))
+    for video in videos:
+        metrics.update(torch.full_like(video.target, majority), video.target)
+    return float(metrics.compute()["f1"])
 
 
 def truth_changes(videos: list[VideoFeatures]) -> float:

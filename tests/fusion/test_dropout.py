@@ -33,6 +33,20 @@ def test_probabilities_are_exact(p_visual: float, p_audio: float) -> None:
     assert_probable(video[:, 0] & audio[:, 0], (1 - p_visual) * (1 - p_audio))
 
 
+def test_probabilities_are_exact_where_bfloat16_is_the_default() -> None:
+    torch.manual_seed(0)
+    torch.set_default_dtype(torch.bfloat16)  # as Lightning's precision bf16-true does
+    try:
+        video, _ = ModalityDropout(0.01)(ones(2 * DRAWS, 1), ones(2 * DRAWS, 1))
+        spans, _ = ModalityDropout(1.0, span=(0.1, 0.5))(ones(DRAWS, 1000), ones(DRAWS, 1000))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert_probable(~video[:, 0], 0.01)
+    lengths = (~spans).sum(dim=1)
+    assert len(lengths.unique()) == 401
+    assert (int(lengths.min()), int(lengths.max())) == (100, 500)
+
+
 def test_samples_are_drawn_on_their_own() -> None:
     torch.manual_seed(0)
     dropout = ModalityDropout(0.5)

@@ -109,6 +109,17 @@ def test_a_forbidden_class_costs_nothing_to_the_others() -> None:
     assert logits.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+def test_a_target_that_is_ruled_out_costs_infinitely_and_has_a_gradient(gamma: float) -> None:
+    logits = torch.tensor([[1.0, -torch.inf, 0.0]], requires_grad=True)
+    loss = FocalLoss(gamma=gamma)(logits, torch.tensor([1]))
+    (gradient,) = torch.autograd.grad(loss, logits)
+    assert loss == torch.inf
+    # Of a probability of 0 nothing is discounted: it is cross-entropy's.
+    (expected,) = torch.autograd.grad(F.cross_entropy(logits, torch.tensor([1])), logits)
+    torch.testing.assert_close(gradient, expected)
+
+
 def test_ignored_frames_may_hold_anything() -> None:
     logits, target = batch()
     expected = FocalLoss()(logits, target)
@@ -200,6 +211,11 @@ def test_weights_move_along_but_are_not_saved() -> None:
 
 
 def test_refuses_wrong_arguments() -> None:
+    for alpha in ([1.0, -1.0], [1.0, math.inf], [1.0, math.nan]):
+        with pytest.raises(ValueError, match="alpha holds class weights, finite and 0 or more"):
+            FocalLoss(alpha=alpha)
+    with pytest.raises(ValueError, match="gamma must be 0 or more"):
+        FocalLoss(gamma=math.nan)
     with pytest.raises(ValueError, match="gamma must be 0 or more"):
         FocalLoss(-0.1)
     with pytest.raises(ValueError, match="alpha holds class weights"):
