@@ -23,12 +23,13 @@ def check_fusion_head(
 
     - **shape**: logits (B, T, C), for single samples and frames too, with and without ``time`` and
       ``frame_mask``.
-    - **repeatability**: in evaluation, the same input gives the same logits.
+    - **repeatability**: in evaluation, the same input gives the same logits, and is left as it was.
     - **finiteness**: no NaN or infinity in logits and gradients, whatever the masks; in training and in
       evaluation.
     - **padding**: logits of real frames don't change with frames appended where ``frame_mask`` is False,
-      whatever features, masks and times say there; ``frame_mask=None`` means that there are none.
-    - **batch**: nor with the other samples of the batch, in evaluation.
+      whatever the masks and the times say there, and the features; these may even be NaN where the other
+      masks are False too. ``frame_mask=None`` means that there is no padding.
+    - **batch**: nor with the other samples of the batch, their padding and their clocks, in evaluation.
     - **peeking**: nothing changes with the features where ``video_mask`` or ``audio_mask`` is False; NaN and
       infinity there reach neither logits nor gradients.
     - **device**: the head computes where its parameters and inputs are. No accelerator is needed to see that:
@@ -40,7 +41,7 @@ def check_fusion_head(
       under other masks than those it was traced with.
 
     The head itself and the generators are left as they were: a copy is checked. Layers of it that start at
-    zero are given small random weights, since they would hide what is behind them.
+    zero, or near it, are given small random weights, since they would hide what is behind them.
 
     Args:
         head: Any head, on any device; it is checked in float32 and in the types above.

@@ -1,6 +1,7 @@
 """The promises of a fusion head, one generator each: it yields what is broken, in words."""
 
 import copy
+import logging
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -37,17 +38,23 @@ def _words(samples: int, frames: int, left_out: list[str]) -> str:
 
 def _repeatability(subject: Subject) -> Iterator[str]:
     inputs = subject.inputs(UNPADDED)
+    before = {name: value.clone() for name, value in inputs.items()}
     if change := difference(subject.evaluate(inputs), subject.evaluate(inputs)):
         yield f"logits {change} from one evaluation to the next: draw at random while self.training alone"
+    if changed := [name for name, value in before.items() if not torch.equal(value, inputs[name])]:
+        yield f"{', '.join(changed)}: the caller's tensor is changed in place"
 
 
 def _finiteness(subject: Subject) -> Iterator[str]:
     found: dict[str, list[str]] = {}
     for case, masks in CASES.items():
         inputs = subject.inputs([masks] * 2)
+        timeless = {name: value for name, value in inputs.items() if name != "time"}
         try:
             if not is_finite(subject.evaluate(inputs)):
                 found.setdefault("logits are NaN or infinite", []).append(case)
+            elif not is_finite(subject.evaluate(timeless)):
+                found.setdefault("logits without time are NaN or infinite", []).append(case)
             elif names := subject.broken_gradients(inputs):
                 found.setdefault(f"gradients of {names} are NaN or infinite", []).append(case)
         except Exception as error:
@@ -60,9 +67,13 @@ def _padding(subject: Subject) -> Iterator[str]:
     alone = subject.evaluate(inputs)
     if change := difference(alone, subject.evaluate({k: v for k, v in inputs.items() if k != "frame_mask"})):
         yield f"logits {change} when frame_mask is left out, which means that no frame is padding"
-    for masks, said in ((False, ""), (True, " and whose other masks are True")):
+    for masks, scale, said in (
+        (False, 10.0, ""),
+        (True, 10.0, " and whose other masks are True"),
+        (False, torch.nan, " and whose features and times are NaN"),
+    ):
         padded = {
-            name: torch.cat([value, _filler(name, value[:, :extra], masks)], dim=1)
+            name: torch.cat([value, _filler(name, value[:, :extra], masks, scale)], dim=1)
             for name, value in inputs.items()
         }
         if change := difference(alone, subject.evaluate(padded)[:, :FRAMES]):
@@ -73,16 +84,17 @@ def _padding(subject: Subject) -> Iterator[str]:
             return
 
 
-def _filler(name: str, like: Tensor, masks: bool) -> Tensor:
+def _filler(name: str, like: Tensor, masks: bool, scale: float) -> Tensor:
     if like.dtype == torch.bool:
         return torch.full_like(like, masks and name != "frame_mask")
-    return 10 * torch.randn_like(like)
+    return scale * torch.randn_like(like)
 
 
 def _batch(subject: Subject) -> Iterator[str]:
-    inputs = subject.inputs(UNPADDED)
-    alone = [subject.evaluate({k: v[i : i + 1] for k, v in inputs.items()}) for i in range(len(UNPADDED))]
-    if change := difference(torch.cat(alone), subject.evaluate(inputs)):
+    inputs = subject.inputs(WINDOWS)
+    alone = [subject.evaluate({k: v[i : i + 1] for k, v in inputs.items()}) for i in range(len(WINDOWS))]
+    real = inputs["frame_mask"]
+    if change := difference(torch.cat(alone)[real], subject.evaluate(inputs)[real]):
         yield f"a sample's logits {change} with the other samples of its batch"
 
 
@@ -97,6 +109,9 @@ def _peeking(subject: Subject) -> Iterator[str]:
             where = f"with {name} features{said} where {mask} is False"
             if change := difference(logits, subject.evaluate(filled)):
                 yield f"logits {change} {where}: {remedy}"
+                break
+            if change := difference(subject.train(inputs), subject.train(filled)):
+                yield f"logits in training {change} {where}: {remedy}"
                 break
             if sound and (names := subject.broken_gradients(filled)):
                 yield f"gradients of {names} are NaN or infinite {where}: {remedy}"
@@ -153,7 +168,12 @@ def _dtype(subject: Subject) -> Iterator[str]:
 
 def _export(subject: Subject) -> Iterator[str]:
     inputs = subject.inputs(UNPADDED)
-    exported = torch.export.export(subject.head.eval(), (), inputs).module()
+    silenced = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)  # it logs whole graphs where it fails
+    try:
+        exported = torch.export.export(subject.head.eval(), (), inputs).module()
+    finally:
+        logging.disable(silenced)
     other = subject.inputs([(audio, video, frames) for video, audio, frames in UNPADDED])
     with torch.no_grad():
         if change := difference(subject.evaluate(other), exported(**other)):

@@ -128,6 +128,61 @@ class ComparesWithTheBatch(Sound):
         return self.out(tokens - tokens.mean(0, keepdim=True))
 
 
+class CountsByTheLongest(Sound):
+    def mean(self, tokens, video_mask, frame_mask):
+        longest = frame_mask.sum(1).amax().clamp_min(1)
+        return torch.where(frame_mask[..., None], tokens, 0).sum(1, keepdim=True) / longest
+
+
+class TakesTheFirstSamplesPadding(Sound):
+    def mean(self, tokens, video_mask, frame_mask):
+        return super().mean(tokens, video_mask, frame_mask[:1])
+
+
+class TakesTheFirstSamplesClock(Sound):
+    def forward(self, visual, audio, video_mask, audio_mask, time=None, frame_mask=None):
+        logits = super().forward(visual, audio, video_mask, audio_mask, time, frame_mask)
+        return logits if time is None else logits + (time[:1] - time[:1, :1])[..., None].to(logits)
+
+
+class ComparesWithTheBatchAtATinyScale(Sound):
+    def prepare(self):
+        self.scale = nn.Parameter(torch.full((8,), 1e-4))
+
+    def finish(self, tokens):
+        return self.out(tokens - self.scale * tokens.mean(0, keepdim=True))
+
+
+class AddsTheTimesOfPadding(Sound):
+    def mean(self, tokens, video_mask, frame_mask):
+        return super().mean(tokens, video_mask, frame_mask) + self.times
+
+    def forward(self, visual, audio, video_mask, audio_mask, time=None, frame_mask=None):
+        real = torch.ones_like(video_mask) if frame_mask is None else frame_mask
+        self.times = 0.0 if time is None else (time * real).sum(1)[:, None, None].to(visual)
+        return super().forward(visual, audio, video_mask, audio_mask, time, frame_mask)
+
+
+class PeeksInTraining(Sound):
+    def clean(self, features, mask):
+        return features.nan_to_num(0, 0, 0) if self.training else super().clean(features, mask)
+
+
+class CleansInPlace(Sound):
+    def clean(self, features, mask):
+        return super().clean(features, mask) if features.requires_grad else features.mul_(mask[..., None])
+
+
+class CountsFramesWithoutTime(Sound):
+    def forward(self, visual, audio, video_mask, audio_mask, time=None, frame_mask=None):
+        logits = super().forward(visual, audio, video_mask, audio_mask, time, frame_mask)
+        if time is None:
+            frames = video_mask.shape[1]
+            steps = torch.arange(frames, device=logits.device) / (torch.tensor(frames) - 1)
+            return logits + steps[:, None].to(logits)
+        return logits
+
+
 class Peeks(Sound):
     def clean(self, features, mask):
         return features if features.shape[-1] == AUDIO else super().clean(features, mask)
@@ -237,6 +292,21 @@ BROKEN = {
     AveragesWhatMasksCallPresent: ["padding: * whose frame_mask is False and whose other masks are True:"],
     TakesNoMaskForAllPadding: ["padding: logits change by up to * when frame_mask is left out"],
     ComparesWithTheBatch: ["batch: a sample's logits change by up to * with the other samples"],
+    CountsByTheLongest: ["batch: a sample's logits change by up to * with the other samples"],
+    TakesTheFirstSamplesPadding: ["batch: a sample's logits change by up to * with the other samples"],
+    TakesTheFirstSamplesClock: ["batch: a sample's logits change by up to * with the other samples"],
+    ComparesWithTheBatchAtATinyScale: ["batch: a sample's logits change by up to *"],
+    AddsTheTimesOfPadding: [
+        "padding: logits of real frames become NaN or infinite when * and whose features and times are NaN:"
+    ],
+    PeeksInTraining: [
+        "peeking: logits in training change by up to * with visual features where video_mask is False: start",
+        "peeking: logits in training change by up to * with audio features where audio_mask is False: start",
+    ],
+    CleansInPlace: ["repeatability: visual, audio: the caller's tensor is changed in place"],
+    CountsFramesWithoutTime: [
+        "finiteness: logits without time are NaN or infinite given a single frame; a single frame without"
+    ],
     Peeks: ["peeking: logits change by up to * with audio features where audio_mask is False: start with"],
     Multiplies: [
         "peeking: logits become NaN or infinite with visual features being NaN where video_mask is False",
