@@ -140,6 +140,12 @@ class ExpressionCLI(LightningCLI):
             raise InputError(
                 "model.loss.init_args.class_counts follows from the training labels: leave it out"
             )
+        precision = str(self._get(self.config, "trainer").precision)
+        if precision.endswith("-true") and not precision.startswith(("32", "64")):
+            raise InputError(
+                f"trainer.precision {precision} keeps times and losses too short of digits: take "
+                f"{precision.removesuffix('-true')}-mixed; the dtype of a frozen encoder can be set by itself"
+            )
         checkpoint, weights = (self._get(self.config, key) for key in ("ckpt_path", "weights"))
         if checkpoint and weights:
             raise InputError(
@@ -187,7 +193,9 @@ class ExpressionCLI(LightningCLI):
         if self.subcommand in ("validate", "test", "robustness", "tune"):
             self._refuse_other_folds(self._start_from.get("datamodule_hyper_parameters", {}))
         if self._get(self.config, "weights"):
-            self.model.load_state_dict(self._start_from["state_dict"])
+            state: dict[str, Any] = self._start_from["state_dict"]
+            # A warm start starts the ramp of modality dropout anew.
+            self.model.load_state_dict({k: v for k, v in state.items() if k != "modality_dropout.step"})
 
     def _refuse_other_folds(self, trained: Any) -> None:
         """Videos that the model was trained on give no honest score."""

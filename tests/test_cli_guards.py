@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small import QUICKSTART, fit_arguments
+from small import QUICKSTART, fit_arguments, told_in_one_line
 
 from abaw.arguments import check_yaml
 from abaw.cli import main
@@ -97,6 +97,21 @@ def test_a_wrong_name_in_a_right_module_is_answered_with_the_names(
     arguments = ["fit", f"--config={QUICKSTART}", f"--data.root={corpus}"]
     assert main([*arguments, "--model.fusion=abaw.fusion.ConcatFusionn"]) == 2
     assert "there are ConcatFusion, " in capsys.readouterr().err
+
+
+def test_half_precision_throughout_is_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = told_in_one_line(["test", f"--run={run}", "--trainer.precision=bf16-true"], capsys)
+    assert "take bf16-mixed" in line
+
+
+def test_a_warm_start_starts_the_ramp_of_dropout_anew(corpus: Path, tmp_path: Path) -> None:
+    ramp = ["--model.modality_dropout=ModalityDropout", "--model.modality_dropout.init_args.ramp_steps=100"]
+    steps = {}
+    for name, start in {"first": [], "warm": [f"--weights={tmp_path}/first/checkpoints/last.ckpt"]}.items():
+        assert main([*fit_arguments(corpus, tmp_path / name), *ramp, *start]) == 0
+        checkpoint = torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=True)
+        steps[name] = int(checkpoint["state_dict"]["modality_dropout.step"])
+    assert steps["first"] == steps["warm"] > 0
 
 
 def test_run_is_an_option_of_the_help(capsys: pytest.CaptureFixture[str]) -> None:

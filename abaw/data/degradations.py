@@ -150,7 +150,8 @@ def shift_sound(batch: Batch, milliseconds: float) -> Batch:
     from_left, from_right = (batch["audio_mask"].gather(1, side) for side in (left, right))
     nearest = torch.where(share < 0.5, from_left, from_right) & (batch["frame"] >= 0)
     if "audio_features" in changed:
-        features = changed["audio_features"]
+        # Whatever stands where nothing is: a line to NaN is NaN, even at its other end.
+        features = changed["audio_features"].masked_fill(~batch["audio_mask"][..., None], 0)
         weight = torch.where(from_left & from_right, share, (share >= 0.5).float()).to(features.dtype)
         before, after = (_take_frames(features, side) for side in (left, right))
         changed["audio_mask"] = present = nearest & within

@@ -339,10 +339,11 @@ def test_features_are_shifted_by_time_not_by_frames() -> None:
         )
 
 
-def test_shifted_features_do_not_mix_with_absent_ones() -> None:
+@pytest.mark.parametrize("absent", [0.0, math.nan])
+def test_shifted_features_do_not_mix_with_absent_ones(absent: float) -> None:
     batch = features("a", frames=10, padding=0)
     batch["audio_mask"][0, 5] = False
-    batch["audio_features"][0, 5] = 0
+    batch["audio_features"][0, 5] = absent
     changed = shift_sound(batch, 10.0)  # a quarter of a frame: frame k hears k - 0.25
     assert changed["audio_mask"][0].tolist() == [k not in (0, 5) for k in range(10)]
     own = batch["audio_features"][0, :, 0]
