@@ -1,5 +1,6 @@
 """LightningCLI with our parts wired in: ``abaw fit``, ``test``, and all that needs a Trainer."""
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 import abaw.data
 import abaw.encoders
 import abaw.fusion
-import abaw.losses  # noqa: F401
+import abaw.losses
 from abaw.arguments import check_yaml, expand_run, take
 from abaw.callbacks import (
     PredictionWriter,
@@ -47,11 +48,14 @@ class RunConfig(SaveConfigCallback):
         if stage == "fit":
             super().setup(trainer, pl_module, stage)
 
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        """Drop what was tuned for the scores of other weights: it must not decide on those to come."""
+        if trainer.is_global_zero:
+            (Path(trainer.default_root_dir) / POSTPROCESS_FILE).unlink(missing_ok=True)
+
     def save_config(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Write what every command understands: the arguments of ``fit`` alone are left out."""
         path = Path(trainer.default_root_dir) / self.config_filename
-        # What was tuned for the scores of other weights must not decide on those to come.
-        path.with_name(POSTPROCESS_FILE).unlink(missing_ok=True)
         kept = self.config.clone()
         for key in _START:
             kept.pop(key, None)
@@ -127,8 +131,13 @@ class ExpressionCLI(LightningCLI):
         model = self._get(self.config, "model")
         size_precomputed_encoders(model, self._get(self.config, "data"))
         if model.loss is None:  # Lightning can't write the link to its class counts down where it is null
+            defaults = inspect.signature(abaw.losses.FocalLoss).parameters.values()
             model.loss = Namespace(  # type: ignore[no-untyped-call]
-                {"class_path": "abaw.losses.FocalLoss", "init_args": {}}
+                {
+                    "class_path": "abaw.losses.FocalLoss",
+                    # All of them, as the parser fills them in when the run's configuration is read again.
+                    "init_args": Namespace({p.name: p.default for p in defaults}),  # type: ignore[no-untyped-call]
+                }
             )
         head = model.fusion
         for size in ("visual_dim", "audio_dim", "num_classes"):
@@ -185,9 +194,10 @@ class ExpressionCLI(LightningCLI):
             return
         trained, asked = self._start_from["hyper_parameters"]["class_names"], list(self.model.class_names)
         if trained != asked:
+            start = self._get(self.config, "ckpt_path") or self._get(self.config, "weights")
             raise InputError(
-                f"the checkpoint was trained on the classes {','.join(trained)}, but the corpus has "
-                f"{','.join(asked)}"
+                f"{start} was trained on the classes {','.join(trained)}, but {self.datamodule.root} has "
+                f"{','.join(asked)}: take the corpus of its classes"
             )
         check_features_of(self._start_from, self.model, self.datamodule)
         if self.subcommand in ("validate", "test", "robustness", "tune"):
@@ -281,13 +291,24 @@ def _predict_average(arguments: list[str], runs: list[str]) -> None:
     rest, postprocess = take(rest, "--inference.postprocess")
     if not folders:
         raise InputError("say where the average of the runs goes: --predictions.output_dir DIR")
-    for folder in runs:
-        expand_run("predict", [f"--run={folder}"])
+    classes = [_classes_of(folder) for folder in runs]
+    for folder, names in zip(runs, classes, strict=True):
+        if names != classes[0]:
+            raise InputError(
+                f"{folder} was trained on the classes {','.join(names)}, but {runs[0]} on "
+                f"{','.join(classes[0])}: average runs of the same classes"
+            )
 
     def predict(run: str, output: Path) -> ExpressionCLI:
         return _start("predict", [f"--run={run}", *rest, f"--predictions.output_dir={output}"])
 
     predict_average(runs, Path(folders[-1]), predict, postprocess[-1] if postprocess else None)
+
+
+def _classes_of(run_folder: str) -> list[str]:
+    _, checkpoints = take(expand_run("predict", [f"--run={run_folder}"]), "--ckpt_path")
+    names: list[str] = read_checkpoint(checkpoints[0])["hyper_parameters"]["class_names"]
+    return names
 
 
 def _start(command: str, arguments: list[str]) -> ExpressionCLI:

@@ -168,3 +168,16 @@ def test_an_average_is_decided_by_what_is_given_for_it_alone(runs, tmp_path):
 def test_a_run_counts_once(runs, tmp_path, capsys):
     arguments = ["predict", f"--run={runs[0]}", f"--run={runs[0]}/", f"--predictions.output_dir={tmp_path}/o"]
     assert "a run is given twice" in told_in_one_line(arguments, capsys)
+
+
+def test_runs_of_other_classes_are_refused_before_any_predicts(runs, tmp_path, capsys):
+    other = shutil.copytree(runs[1], tmp_path / "other")
+    path = other / "checkpoints" / "best.ckpt"
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint["hyper_parameters"]["class_names"][0] = "Calm"
+    torch.save(checkpoint, path)
+    out = tmp_path / "out"
+    given = [f"--run={runs[0]}", f"--run={other}", f"--predictions.output_dir={out}"]
+    line = told_in_one_line(["predict", *given], capsys)
+    assert f"{other} was trained on the classes Calm,Anger" in line
+    assert not out.exists()

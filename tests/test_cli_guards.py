@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small import QUICKSTART, fit_arguments, told_in_one_line
+from small import EXAMPLES, QUICKSTART, SMALL, fit_arguments, told_in_one_line
 
 from abaw.arguments import check_yaml
 from abaw.cli import main
@@ -97,6 +97,16 @@ def test_a_wrong_name_in_a_right_module_is_answered_with_the_names(
     arguments = ["fit", f"--config={QUICKSTART}", f"--data.root={corpus}"]
     assert main([*arguments, "--model.fusion=abaw.fusion.ConcatFusionn"]) == 2
     assert "there are ConcatFusion, " in capsys.readouterr().err
+
+
+def test_a_run_without_a_word_on_its_loss_is_resumed(corpus: Path, tmp_path: Path) -> None:
+    config = [f"--config={EXAMPLES / 'audio_only.yaml'}", f"--data.root={corpus}"]
+    quick = [option for option in SMALL if "visual" not in option and "fusion" not in option]
+    where = [f"--trainer.default_root_dir={tmp_path}", "--trainer.limit_train_batches=1"]
+    assert main(["fit", *config, *quick, *where]) == 0
+    assert main(["fit", f"--run={tmp_path}", "--trainer.max_epochs=2"]) == 0
+    checkpoint = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+    assert checkpoint["epoch"] == 1
 
 
 def test_half_precision_throughout_is_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,7 +19,7 @@ from abaw.fusion import FusionHead
 from abaw.labels import IGNORE_INDEX
 from abaw.metrics import ExpressionMetrics
 from abaw.module import ExpressionModule
-from abaw.postprocess import Average, Postprocessing, Weighting, likeliest
+from abaw.postprocess import Average, Decoder, Postprocessing, Weighting, likeliest
 
 _SHARDED = (FSDPStrategy, ModelParallelStrategy, DeepSpeedStrategy)
 
@@ -161,7 +161,7 @@ class SlidingWindowInference(Callback):
 
     def _decide(self, video_id: str, scores: Tensor, covered: Tensor) -> tuple[Tensor, DecidedBy]:
         """The classes of a video's frames, int64 (N,) on the CPU, and by what they were decided."""
-        if self._postprocessing is None:
+        if self._postprocessing is None or self._postprocessing.decoder_of(video_id) == Decoder():
             return likeliest(scores, covered), "vote"
         _, labels = self._postprocessing(scores, covered, video_id)
         held_out = self._postprocessing.holds_out(video_id)
