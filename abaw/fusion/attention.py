@@ -28,8 +28,8 @@ class SafeCrossAttention(nn.Module):
     Attention itself is :func:`torch.nn.functional.scaled_dot_product_attention` (Vaswani et al. 2017, eq. 1)
     with a boolean mask broadcast over heads and queries. On the CPU, PyTorch's flash kernel serves such a
     mask, or the plain formula where attention weights are dropped; on CUDA its flash kernel takes no mask,
-    and the memory-efficient one is chosen, or cuDNN's. The fallback to the query follows the idea of arXiv
-    2603.08034, which publishes no equations: the rules above are this library's own.
+    and the memory-efficient one is chosen, or on some GPUs cuDNN's. The fallback to the query follows the
+    idea of arXiv 2603.08034, which publishes no equations: the rules above are this library's own.
 
     Args:
         dim: D, the size of a token of query, context and result.
