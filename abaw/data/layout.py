@@ -167,7 +167,8 @@ def _test_frames(root: Path, template: Path | None) -> dict[str, int | None]:
             video_id, _, image = row.split(",")[0].strip().rpartition("/")
             if not video_id or not Path(image).stem.isdigit():
                 raise InputError(
-                    f"{template}, line {number}: expected video/00001.jpg, found {row.strip()!r}."
+                    f"{template}, line {number}: {row.strip()[:40]!r} is no frame such as video/00001.jpg; "
+                    "give the organisers' …test_set_sample.txt."
                 )
             frames[video_id] = max(frames.get(video_id) or 0, int(Path(image).stem))
     for video_id in frames:
