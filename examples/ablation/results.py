@@ -168,7 +168,7 @@ def _draw(runs: Runs) -> Figure:
         rare.bar(where, [s.mean for s in bars], 0.25, yerr=[s.std for s in bars], label=label)
     rare.set_xticks(range(len(runs.rare)), [EXPRESSIONS[c] for c in runs.rare])
     rare.set(title="Rare classes", ylabel="F1")
-    rare.legend()
+    rare.legend(loc="lower right")
 
     votes = {
         label: runs.changes("full method", name)
@@ -177,7 +177,7 @@ def _draw(runs: Runs) -> Figure:
     calm.bar(list(votes), [s.mean for s in votes.values()], yerr=[s.std for s in votes.values()])
     calm.axhline(runs.truth_changes, linestyle="--", color="black", label="the annotation")
     calm.set(title="Soft voting", ylabel="label changes a minute")
-    calm.legend()
+    calm.legend(loc="lower right")
     return figure
 
 
