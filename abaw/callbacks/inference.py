@@ -112,7 +112,7 @@ class SlidingWindowInference(Callback):
             raise TypeError(
                 f"SlidingWindowInference scores an ExpressionModule, not {type(pl_module).__name__}"
             )
-        if trainer.world_size > 1 and isinstance(trainer.strategy, _SHARDED):
+        if isinstance(trainer.strategy, _SHARDED) and trainer.world_size > 1:
             raise InputError(
                 f"{type(trainer.strategy).__name__} shares out the weights, so that ranks must run in "
                 "step; but each scores videos of its own: take --trainer.strategy ddp"
