@@ -300,6 +300,7 @@ def report_on_rank(rank, world_size, folder):
         callbacks=[inference, report],
         precision_plugin=precision,
         model=module,
+        strategy=None,
     )
     inference.on_test_epoch_start(trainer, module)
     # Video "a" on both ranks, as under a sampler that repeats.
