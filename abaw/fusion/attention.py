@@ -162,7 +162,8 @@ class SafeCrossAttention(nn.Module):
         has_context = context_mask.any(dim=1, keepdim=True)
         fallback = torch.where(has_context[..., None], 0, query)
         source = torch.where(context_mask[..., None], context, fallback)
-        return source, torch.where(has_context, context_mask, query_mask)
+        # A mask without a True needs no choosing from, and ONNX Runtime chooses between no booleans.
+        return source, context_mask | (query_mask & ~has_context)
 
     def _checked_mask(self, name: str, tokens: Tensor, mask: Tensor | None) -> Tensor:
         if tokens.ndim != 3 or tokens.shape[-1] != self.dim:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from onnx_runtime import in_onnx_runtime
 from torch import Tensor
 from torch._dynamo.utils import counters
 from torch._subclasses import FakeTensorMode
@@ -77,6 +78,19 @@ def test_exports_with_dynamic_batch_and_lengths(module: SafeCrossAttention) -> N
         for count in (1, 3, 36):
             given = inputs(*lengths, batch=count, seed=count)
             torch.testing.assert_close(exported(**given), module(**given))
+
+
+@pytest.mark.slow
+def test_says_the_same_in_onnx_runtime(module: SafeCrossAttention) -> None:
+    module.eval()
+    batch, tq, tk = (torch.export.Dim(name) for name in ("batch", "tq", "tk"))
+    dynamic = dict(zip(NAMES, [{0: batch, 1: tq}, {0: batch, 1: tk}] * 2, strict=True))
+    run = in_onnx_runtime(module, inputs(5, 7), dynamic)
+    for lengths in [(5, 7), (7, 5), (6, 6), (1, 1), (1, 4), (4, 1)]:
+        for count in (1, 36):
+            given = inputs(*lengths, batch=count, seed=count)
+            with torch.no_grad():
+                torch.testing.assert_close(run(**given), module(**given), atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("need_weights", [False, True])

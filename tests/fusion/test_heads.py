@@ -2,9 +2,11 @@
 
 import math
 from functools import partial
+from itertools import product
 
 import pytest
 import torch
+from onnx_runtime import in_onnx_runtime
 from torch import Tensor
 from torch._subclasses import FakeTensorMode
 
@@ -135,6 +137,54 @@ def test_exports_with_dynamic_batch_and_length(head: FusionHead) -> None:
         for count in (1, 9):
             given = {name: value[:count] for name, value in batch(length).items()}
             torch.testing.assert_close(exported(**given), head(**given), atol=1e-5, rtol=0)
+
+
+def everything_that_can_be_missing(frames: int) -> dict[str, Tensor]:
+    """Each pattern of face, sound and padding that so many frames can have: a sample for each."""
+    present = torch.tensor(list(product([False, True], repeat=3 * frames))).unflatten(1, (3, frames))
+    names = ("video_mask", "audio_mask", "frame_mask")
+    return {
+        "visual": torch.randn(len(present), frames, VISUAL),
+        "audio": torch.randn(len(present), frames, AUDIO),
+        "time": 0.4 + torch.arange(frames).repeat(len(present), 1) / 25,
+        **{name: mask.contiguous() for name, mask in zip(names, present.unbind(1), strict=True)},
+    }
+
+
+SHIPPED = ["concat", "gated", "late", "cross-attention", "dual-branch", "dual-branch-rotary"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("head", SHIPPED, indirect=True)
+def test_says_the_same_in_onnx_runtime(head: FusionHead) -> None:
+    axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("frames")}
+    run = in_onnx_runtime(head, batch(), dict.fromkeys(batch(), axes))
+    torch.manual_seed(0)
+    for given in (*map(everything_that_can_be_missing, (1, 2, 3)), batch(1), batch(40)):
+        with torch.no_grad():
+            expected = head(**given)
+        torch.testing.assert_close(run(**given), expected, atol=1e-4, rtol=0)
+        filled = {
+            name: given[name].masked_fill(~given[mask][..., None], math.nan)
+            for name, mask in (("visual", "video_mask"), ("audio", "audio_mask"))
+        }
+        torch.testing.assert_close(run(**given | filled), expected, atol=1e-4, rtol=0)
+        alone = {name: value[:1] for name, value in given.items()}
+        torch.testing.assert_close(run(**alone), expected[:1], atol=1e-4, rtol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("head", ["dual-branch"], indirect=True)
+def test_onnx_without_time_and_padding(head: FusionHead) -> None:
+    def short(given: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: value for name, value in given.items() if name not in ("time", "frame_mask")}
+
+    axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("frames")}
+    run = in_onnx_runtime(head, short(batch()), dict.fromkeys(short(batch()), axes))
+    torch.manual_seed(0)
+    for given in map(short, (everything_that_can_be_missing(2), batch(40))):
+        with torch.no_grad():
+            torch.testing.assert_close(run(**given), head(**given), atol=1e-4, rtol=0)
 
 
 def test_never_waits_for_the_device(head: FusionHead) -> None:
