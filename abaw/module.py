@@ -96,6 +96,8 @@ class ExpressionModule(pl.LightningModule):
         self._check_sizes()
         self.train_loss = MeanMetric()
         self.train_metrics = ExpressionMetrics(self.class_names, prefix="train/")
+        self._batch_weight: Tensor | None = None
+        self._group_weight: Tensor | None = None
         self._generators: list[dict[str, Tensor]] | None = None
         self._copies: torch.cuda.Stream | None = None
         self._save_slots()
@@ -161,13 +163,38 @@ class ExpressionModule(pl.LightningModule):
         # another's many: divide by what all ranks hold together, and multiply the average back into a sum.
         everywhere = self.trainer.strategy.reduce(weight.detach().clone(), reduce_op="sum")
         assert isinstance(everywhere, Tensor)
-        loss = total * self.trainer.world_size / everywhere.clamp_min(torch.finfo(everywhere.dtype).tiny)
+        loss = total * self.trainer.world_size / _divisor(everywhere)
+        self._batch_weight = everywhere
 
         if weight > 0:
             self.train_loss.update(total.detach() / weight, weight)
         self.train_metrics.update(logits.detach(), _likeliest(batch["target"]))
         self.log("train/loss", self.train_loss, on_step=False, on_epoch=True, prog_bar=True)
         return loss
+
+    def on_before_zero_grad(self, optimizer: torch.optim.Optimizer) -> None:
+        """Begin a group of batches whose gradients are accumulated."""
+        self._group_weight = None
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Accumulate gradients as if the batches of a group were one.
+
+        Lightning divides the losses of ``accumulate_grad_batches`` batches by their number, and so weighs the
+        few annotated frames of one as much as another's many. Here each batch counts by the weight of its
+        annotated frames: what was accumulated is always the gradient of the mean over the group so far. No
+        batch need be known to be the last, and hooks, clipping and gradient scaling find what they expect.
+        (That holds for means of frames. A loss that is none can't be split into batches at all.)
+        """
+        weight, self._batch_weight = self._batch_weight, None
+        batches = self.trainer.accumulate_grad_batches
+        if weight is not None and batches > 1:
+            before = torch.zeros_like(weight) if self._group_weight is None else self._group_weight
+            self._group_weight = before + weight
+            divisor = _divisor(self._group_weight)
+            if gradients := [p.grad for p in self.parameters() if p.grad is not None]:
+                torch._foreach_mul_(gradients, before / divisor)
+            loss = loss * (batches * weight / divisor)
+        super().backward(loss, *args, **kwargs)
 
     def on_train_epoch_end(self) -> None:
         """Log what the training windows scored."""
@@ -313,6 +340,11 @@ def warmup_cosine(step: int, warmup_steps: int, total_steps: int) -> float:
         return (step + 1) / warmup_steps
     progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
     return 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+
+
+def _divisor(weight: Tensor) -> Tensor:
+    """What a sum is divided by; where nothing weighs anything, the sum is 0 and stays it."""
+    return weight.clamp_min(torch.finfo(weight.dtype).tiny)
 
 
 def _likeliest(target: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 import copy
 import math
+from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.plugins import MixedPrecision
 from sklearn.metrics import f1_score
 from torch import Tensor, nn
 from torch.distributed.utils import _to_kwargs
@@ -283,6 +285,102 @@ def test_train_metrics_are_the_challenges(tmp_path: Path) -> None:
     valid = target >= 0
     expected = f1_score(target[valid], predicted[valid], labels=range(8), average="macro", zero_division=0)
     assert float(trainer.callback_metrics["train/f1"]) == pytest.approx(expected, abs=1e-6)
+
+
+class MeanColour(VisualEncoder):
+    """An encoder that computes in the precision of its weights."""
+
+    out_features = 16
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3, 16)
+
+    def forward(self, video: Tensor, video_mask: Tensor) -> Tensor:
+        colour = video.to(self.linear.weight.dtype).mean(dim=(-1, -2)) / 255
+        return self.linear(colour).tanh() * video_mask[..., None]
+
+
+class StepGradients(pl.Callback):
+    """Keeps the gradients that each step of the optimizer took."""
+
+    def __init__(self) -> None:
+        self.steps: list[dict[str, Tensor]] = []
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        def keep(*_: object) -> None:
+            named = pl_module.named_parameters()
+            self.steps.append({n: p.grad.clone() for n, p in named if p.grad is not None})
+
+        trainer.optimizers[0].register_step_post_hook(keep)
+
+
+class OnlyScaled(MixedPrecision):
+    """Scales losses as float16 needs it, and computes in full precision."""
+
+    def __init__(self) -> None:
+        super().__init__("16-mixed", "cpu", torch.amp.GradScaler("cpu"))
+
+    def forward_context(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
+@pytest.mark.parametrize(("clip", "scaled"), [(None, False), (0.05, False), (None, True), (0.05, True)])
+def test_accumulated_batches_weigh_what_their_annotated_frames_weigh(
+    clip: float | None, scaled: bool, tmp_path: Path
+) -> None:
+    weights = [1.0, 2.0, 3.0, 1.0, 1.0, 5.0, 1.0, 1.0]
+    module = make_module(
+        visual_encoder=MeanColour(),
+        audio_encoder=None,
+        fusion=ConcatFusion(16, 1, 8, dropout=0.0),
+        modality_dropout=None,
+        loss=FocalLoss(gamma=0.0, alpha=weights),
+        lr=0.0,
+        weight_decay=0.0,
+    ).double()
+    batches = []
+    for seed, annotated in enumerate((18, 1, 0, 5, 2, 0, 3)):
+        batch = make_batch(seed)
+        kept = torch.arange(B * T) < annotated
+        batch["target"] = batch["target"].clamp_min(0).masked_fill(~kept.view(B, T), -1)
+        batches.append(batch)
+    taken = StepGradients()
+    plugins = [OnlyScaled()] if scaled else None
+    trainer = pl.Trainer(
+        default_root_dir=tmp_path,
+        accelerator="cpu",
+        max_epochs=2,
+        accumulate_grad_batches=3,
+        gradient_clip_val=clip,
+        plugins=plugins,
+        callbacks=[taken],
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(module, DataLoader(batches, batch_size=None, generator=torch.Generator()))
+
+    expected = []
+    parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    for group in (batches[:3], batches[3:6], batches[6:]):
+        whole = {k: torch.cat([b[k] for b in group]) for k in group[0] if torch.is_tensor(group[0][k])}
+        cost = nn.functional.cross_entropy(
+            module(whole).flatten(0, 1),
+            whole["target"].flatten(),
+            torch.tensor(weights).double(),
+            ignore_index=-1,
+        )
+        gradients = torch.autograd.grad(cost, parameters.values())
+        norm = torch.cat([g.flatten() for g in gradients]).norm()
+        factor = 1.0 if clip is None else min(1.0, clip / float(norm))
+        assert clip is None or factor < 0.5
+        expected.append({n: g * factor for n, g in zip(parameters, gradients, strict=True)})
+    assert len(taken.steps) == 6
+    for step, gradients in zip(taken.steps, expected * 2, strict=True):
+        for name, gradient in gradients.items():
+            # Clipping adds 1e-6 to the norm.
+            torch.testing.assert_close(step[name], gradient, rtol=1e-4 if clip else 1e-6, atol=1e-12)
 
 
 class SaveAfterFirstEpoch(pl.Callback):
