@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from abaw.data.video import picture_time, unreadable
+from abaw.data.video import picture_stream, picture_time, unreadable
 from abaw.errors import InputError
 from abaw.files import replacing
 
@@ -98,16 +98,17 @@ def open_sound(source: Path, cache: Path) -> SoundTrack | None:
         return None
 
 
-def cache_sound(source: Path, cache: Path) -> SoundTrack:
+def cache_sound(source: Path, cache: Path, voice_alone: bool = False) -> SoundTrack:
     """Decode the sound and the timestamps of a raw video, in a memory that doesn't grow with its length.
 
     Args:
         source: The raw video.
         cache: The safetensors file to write, timestamps and all; a WAV file of the same name holds the sound.
             Both are written by a temporary name in the same folder.
+        voice_alone: Whether a file without a picture will do, which then has no picture's time.
 
     Raises:
-        InputError: The video can't be read or holds no picture.
+        InputError: The video can't be read, or holds no picture and, if that will do, no sound either.
     """
     try:
         metadata = _fingerprint(source)
@@ -118,7 +119,7 @@ def cache_sound(source: Path, cache: Path) -> SoundTrack:
         file.setsampwidth(2)
         file.setframerate(SAMPLE_RATE)
         sound = _Sound(file)
-        picture_times = _decode(source, sound)
+        picture_times = _decode(source, sound, voice_alone)
     spans = np.array(sound.spans, dtype=np.int64).reshape(-1, 2)
     with replacing(cache) as temporary:
         tensors = {"spans": spans, "picture_times": picture_times}
@@ -193,17 +194,20 @@ class _Sound:
         self._file.writeframesraw(samples.astype("<i2", copy=False).tobytes())
 
 
-def _decode(source: Path, sound: _Sound) -> NDArray[np.float64]:
+def _decode(source: Path, sound: _Sound, voice_alone: bool) -> NDArray[np.float64]:
     """Decode a video's sound into ``sound``, and tell when its pictures are shown, float64 (N,), seconds."""
     times: list[float] = []
     problems: list[str] = []
     broken = 0
     try:
         with av.open(str(source)) as container:
-            video = container.streams.video[0]
+            video = picture_stream(container)
+            if video is None and not voice_alone:
+                raise InputError(f"{source}: holds no picture, sound alone; give a video.")
+            streams = [stream for stream in (video, *container.streams.audio[:1]) if stream is not None]
             count = last = 0
             try:
-                for packet in container.demux([video, *container.streams.audio[:1]]):
+                for packet in container.demux(streams):
                     if packet.stream is not video:
                         broken += not _decode_sound(packet, sound)
                     elif packet.dts is not None:
@@ -213,14 +217,16 @@ def _decode(source: Path, sound: _Sound) -> NDArray[np.float64]:
             except av.FFmpegError as error:
                 problems.append(f"reading stops with {error.strerror!r}")
             # AVI counts pictures that are shown again and have no packet: its end tells.
-            end = (video.start_time or 0) + (video.duration or 0)
-            if count < video.frames and last < end:
-                problems.append(f"{count} of {video.frames} pictures are there")
-    except (av.FFmpegError, IndexError) as error:
+            if video is not None:
+                end = (video.start_time or 0) + (video.duration or 0)
+                if count < video.frames and last < end:
+                    problems.append(f"{count} of {video.frames} pictures are there")
+    except av.FFmpegError as error:
         raise unreadable(source, error) from error
     sound.finish()
-    if not times:
-        raise InputError(f"{source}: holds no picture; get the file again.")
+    if not times and not (video is None and sound.spans):
+        nothing = "no picture" if video is not None else "neither a picture nor sound"
+        raise InputError(f"{source}: holds {nothing}; get the file again.")
     if broken:
         problems.append(f"{broken} packets of sound can't be decoded")
     if problems:

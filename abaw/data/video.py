@@ -12,6 +12,9 @@ from typing import Any
 
 import av
 import numpy as np
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from abaw.errors import InputError
@@ -38,9 +41,11 @@ class VideoReader:
         self._path = path
         try:
             with av.open(str(path)) as container:
-                packets = container.demux(container.streams.video[0])
+                if (stream := picture_stream(container)) is None:
+                    raise InputError(f"{path}: holds no picture, sound alone; give a video.")
+                packets = container.demux(stream)
                 self.num_frames = sum(picture_time(packet) is not None for packet in packets)
-        except (av.FFmpegError, IndexError) as error:
+        except av.FFmpegError as error:
             raise unreadable(path, error) from error
         if self.num_frames == 0:
             raise InputError(f"{path}: holds no picture.")
@@ -78,10 +83,26 @@ class VideoReader:
     def _decode(self) -> Iterator[av.VideoFrame]:
         try:
             with av.open(str(self._path)) as container:
-                container.streams.video[0].thread_type = "AUTO"
-                yield from container.decode(video=0)
+                stream = picture_stream(container)
+                assert stream is not None
+                stream.thread_type = "AUTO"
+                yield from container.decode(stream)
         except av.FFmpegError:
             return  # whoever asks for what is missing is told
+
+
+def picture_stream(container: InputContainer) -> VideoStream | None:
+    """The stream of a file's pictures; the cover of a song is none. None where there is sound alone."""
+    cover = Disposition.attached_pic
+    return next((stream for stream in container.streams.video if not stream.disposition & cover), None)
+
+
+def frame_seconds(path: Path) -> float | None:
+    """How long a video's average picture is shown; None where the file doesn't say."""
+    with av.open(str(path)) as container:
+        stream = picture_stream(container)
+        rate = None if stream is None else stream.average_rate
+        return float(1 / rate) if rate else None
 
 
 def picture_time(packet: av.Packet[Any]) -> float | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+from av.stream import Disposition
 
 HEADER = "Neutral,Anger,Disgust,Fear,Happiness,Sadness,Surprise,Other"
 
@@ -52,6 +53,21 @@ def write_media(
         container.mux(video.encode(None))
         if audio is not None:
             _write_sound(container, audio, sound, sound_rate, sound_start, hole, stereo)
+
+
+def write_song(path: Path, sound: np.ndarray, cover: bool = False) -> None:
+    """Write a mono float sound of 16 kHz in -1…1 without a video, with the picture of a cover or without."""
+    codec = {".mp3": "libmp3lame", ".wav": "pcm_s16le", ".flac": "flac"}.get(path.suffix, "aac")
+    with av.open(str(path), "w") as container:
+        audio = container.add_stream(codec, rate=16_000)
+        audio.layout = "mono"
+        if cover:
+            picture = container.add_stream("mjpeg")
+            picture.width, picture.height, picture.pix_fmt = 64, 48, "yuvj420p"
+            picture.disposition = Disposition.attached_pic
+            frame = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24")
+            container.mux([*picture.encode(frame), *picture.encode(None)])
+        _write_sound(container, audio, sound, 16_000, 0.0, None, stereo=False)
 
 
 def _write_sound(container, audio, sound, rate, start, hole, stereo) -> None:

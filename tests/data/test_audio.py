@@ -1,12 +1,13 @@
 import os
 import shutil
+import wave
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
-from aff_wild2_files import clicks, find_clicks, write_media
+from aff_wild2_files import clicks, find_clicks, write_media, write_song
 
 from abaw.data.audio import SAMPLE_RATE, cache_sound, open_sound
 from abaw.errors import InputError
@@ -98,6 +99,28 @@ def test_file_without_sound_has_pictures_all_the_same(tmp_path: Path):
     assert not track.covers(track.picture_times).any()
     assert not track.read(0, 100).any()
     assert track.stretches(0, 100) == []
+
+
+@pytest.mark.parametrize("name", ["v.m4a", "v.mp3", "v.wav", "cover.mp3", "cover.flac"])
+def test_a_voice_without_pictures_is_heard_where_it_will_do(tmp_path: Path, name: str):
+    source, cache = tmp_path / name, tmp_path / "c.safetensors"
+    write_song(source, clicks(2.0, CLICKS), cover=name.startswith("cover"))
+    with pytest.raises(InputError, match=rf"{name}: holds no picture, sound alone"):
+        cache_sound(source, cache)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [name]
+    track = cache_sound(source, cache, voice_alone=True)
+    assert len(track.picture_times) == 0
+    # MP3's decoder begins where its encoder's delay ends.
+    heard = track.start + find_clicks(whole(track)) / SAMPLE_RATE
+    np.testing.assert_allclose(heard - heard[0], CLICKS - CLICKS[0], atol=1e-3)
+    assert heard[0] == pytest.approx(CLICKS[0], abs=0.08)
+
+
+def test_neither_picture_nor_sound_is_an_error_even_where_a_voice_will_do(tmp_path: Path):
+    with wave.open(str(tmp_path / "v.wav"), "wb") as file:
+        file.setparams((1, 2, 16_000, 0, "NONE", None))
+    with pytest.raises(InputError, match=r"v\.wav: holds neither a picture nor sound"):
+        cache_sound(tmp_path / "v.wav", tmp_path / "c.safetensors", voice_alone=True)
 
 
 def test_pictures_out_of_order_get_ascending_times(tmp_path: Path):

@@ -5,7 +5,7 @@ import av
 import cv2
 import numpy as np
 import pytest
-from aff_wild2_files import write_media
+from aff_wild2_files import write_media, write_song
 
 from abaw.data.video import VideoReader
 from abaw.errors import InputError
@@ -72,6 +72,13 @@ def test_bad_files_are_named(tmp_path: Path):
         with pytest.raises(InputError, match=name) as error:
             VideoReader(tmp_path / name)
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["v.m4a", "cover.mp3"])
+def test_a_song_is_no_video_though_it_has_a_cover(tmp_path: Path, name: str):
+    write_song(tmp_path / name, np.zeros(16_000), cover=name.startswith("cover"))
+    with pytest.raises(InputError, match=rf"{name}: holds no picture, sound alone"):
+        VideoReader(tmp_path / name)
 
 
 def test_real_clips_are_read_from_their_first_picture_to_their_last():
