@@ -17,6 +17,7 @@ from abaw.postprocess import (
     average_scores,
     list_scores,
     save_scores,
+    score_files,
     submit_scores,
 )
 
@@ -73,7 +74,7 @@ def predict_average(
         }
     (writer,) = (callback for callback in trainer.callbacks if isinstance(callback, PredictionWriter))  # type: ignore[attr-defined]
     report = submit_scores(submission, writer.template_of(trainer), averages.items())
-    for stale in scores.glob("*.safetensors"):
+    for stale in score_files(scores):
         stale.unlink()
     for video, average in averages.items():
         save_scores(scores / f"{video}.safetensors", average)

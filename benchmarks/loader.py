@@ -27,8 +27,8 @@ from torch.utils.data import DataLoader, Dataset
 from abaw.cli import main
 from abaw.data import AffWild2DataModule, FeatureDataModule
 from abaw.data.base import WindowDataModule
+from abaw.data.crops import crop_name
 from abaw.data.features import FeatureHeader, write_features, write_index
-from abaw.data.windows import crop_name
 
 
 class PillowWindows(Dataset):

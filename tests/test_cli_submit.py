@@ -79,9 +79,9 @@ def test_predictions_txt_is_the_default(tmp_path, monkeypatch):
 @settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_any_template_of_the_videos_is_followed_row_by_row(data):
-    lengths = data.draw(
-        st.dictionaries(st.text("ab-_ .1", min_size=1, max_size=5), st.integers(1, 4), min_size=1)
-    )
+    # A file that begins with a dot is no video's: systems leave such.
+    names = st.text("ab-_ .1", min_size=1, max_size=5).filter(lambda name: not name.startswith("."))
+    lengths = data.draw(st.dictionaries(names, st.integers(1, 4), min_size=1))
     everything = [(video, frame) for video, length in lengths.items() for frame in range(length)]
     labels = {key: data.draw(st.integers(0, 7)) for key in everything}
     faces = {key: data.draw(st.booleans()) for key in everything}

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from abaw.errors import InputError
-from abaw.files import make_writable, replacing
+from abaw.files import expand, is_stray, make_writable, replacing, visible
 
 
 def test_a_file_appears_whole_in_a_folder_that_is_made(tmp_path):
@@ -43,3 +43,21 @@ def test_a_folder_that_cannot_be_made_or_written_is_named(tmp_path):
     for folder in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/self")):
         with pytest.raises(InputError, match=f"^{folder}: cannot be written"):
             make_writable(folder)
+
+
+def test_what_systems_leave_in_a_folder_is_not_seen(tmp_path):
+    strays = [".DS_Store", "._v.txt", "Thumbs.db", "thumbs.db", "Desktop.ini", "@eaDir", "__MACOSX", ".git"]
+    for name in ("b.txt", "A.TXT", "c", *strays):
+        (tmp_path / name).touch()
+    assert visible(tmp_path) == [tmp_path / name for name in ("A.TXT", "b.txt", "c")]
+    assert visible(tmp_path, ".txt") == [tmp_path / "A.TXT", tmp_path / "b.txt"]
+    assert visible(tmp_path / "nowhere") == []
+    assert not any(map(is_stray, ("v.txt", "x.DS_Store", "my@eaDir", "v..txt")))
+
+
+def test_the_home_folder_is_meant_by_a_tilde(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert expand("~/corpus") == tmp_path / "corpus"
+    assert expand(tmp_path / "~") == tmp_path / "~"
+    with pytest.raises(InputError, match="~nobody-at-all/x: nobody here has that home folder"):
+        expand("~nobody-at-all/x")

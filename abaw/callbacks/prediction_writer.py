@@ -12,12 +12,13 @@ from rich.console import Console
 from abaw.callbacks.results import VideoScores, VideoScoresConsumer
 from abaw.data.datasets import ChunkDataset
 from abaw.errors import InputError
-from abaw.files import make_writable
+from abaw.files import check_name, make_writable
 from abaw.postprocess import (
     SavedScores,
     check_template,
     load_scores,
     save_scores,
+    score_files,
     submit_scores,
 )
 
@@ -74,7 +75,7 @@ class PredictionWriter(Callback, VideoScoresConsumer):
         make_writable(submission.parent)
         make_writable(self._scores_dir(trainer))
         if trainer.is_global_zero:
-            for stale in (submission, *self._scores_dir(trainer).glob("*.safetensors")):
+            for stale in (submission, *score_files(self._scores_dir(trainer))):
                 stale.unlink(missing_ok=True)
         trainer.strategy.barrier("stale scores removed")
 
@@ -109,7 +110,7 @@ class PredictionWriter(Callback, VideoScoresConsumer):
         if not (trainer.is_global_zero and self._enabled):
             return
         scores_dir, target = self._scores_dir(trainer), self._submission(trainer)
-        saved = ((path.stem, load_scores(path)) for path in sorted(scores_dir.glob("*.safetensors")))
+        saved = ((path.stem, load_scores(path)) for path in score_files(scores_dir))
         report = submit_scores(target, self.template_of(trainer), saved)
         Console().print(
             f"{report.describe(target)}\nScores of each video: {scores_dir}",
@@ -127,9 +128,7 @@ class PredictionWriter(Callback, VideoScoresConsumer):
         return self._submission(trainer).parent / "scores"
 
     def _scores_path(self, trainer: pl.Trainer, video_id: str) -> Path:
-        # Names come from lists that anyone may have written: none leads out of the folder.
-        if Path(video_id).name != video_id:
-            raise InputError(f"{video_id!r} is no video's name, having a path separator; correct the list")
+        check_name(video_id)
         return self._scores_dir(trainer) / f"{video_id}.safetensors"
 
     def _submission(self, trainer: pl.Trainer) -> Path:

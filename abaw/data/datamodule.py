@@ -1,7 +1,7 @@
 """Aff-Wild2 for Lightning."""
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,9 +13,10 @@ from abaw.data.annotations import read_class_names
 from abaw.data.audio import SoundTrack
 from abaw.data.augment import Augmentation
 from abaw.data.base import WindowDataModule, check_at_least
+from abaw.data.crops import CropFiles, any_readable, crop_name
 from abaw.data.datasets import Loader
 from abaw.data.layout import RAW_FOLDERS, Split, Video, annotation_files, scan
-from abaw.data.recordings import load_recordings, read_targets
+from abaw.data.recordings import load_recordings, read_crops, read_targets
 from abaw.data.sound_cache import open_sounds
 from abaw.data.windows import Recording, WindowReader, clip_samples
 from abaw.errors import InputError
@@ -104,6 +105,7 @@ class AffWild2DataModule(WindowDataModule[Recording]):
         self._class_names: tuple[str, ...] | None = None
         self._least_samples = 0
         self._left_out: Collection[str] | None = None
+        self._crops: dict[str, CropFiles] | None = None
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -117,6 +119,7 @@ class AffWild2DataModule(WindowDataModule[Recording]):
     def prepare_data(self) -> None:
         """Decode the sound of the raw videos into the cache, once everything else has been found right."""
         videos, _ = self._read_labels()
+        self._read_crops(videos)
         self._open_sounds(videos)
 
     def setup(self, stage: str | None = None) -> None:
@@ -124,8 +127,9 @@ class AffWild2DataModule(WindowDataModule[Recording]):
         if self._recordings:
             return
         videos, targets = self._read_labels()
+        crops = self._read_crops(videos)
         sounds = self._open_sounds(videos)
-        recordings = load_recordings(videos, targets, sounds)
+        recordings = load_recordings(videos, targets, sounds, crops)
         self._check_sound([r for r in recordings if r.video_id in targets], "annotated")
         self._set_videos(videos, recordings)
 
@@ -195,6 +199,7 @@ class AffWild2DataModule(WindowDataModule[Recording]):
                 f"{self.root}: no template, raw video or crop says how many frames {_first(unknown)} has."
             )
         self._check_sound(recordings, "test")
+        _require_crops(videos, {r.video_id: r.crops for r in recordings if r.crops.folder})
         if absent := [video.video_id for video in videos if video.crops is None and video.raw is None]:
             rank_zero_warn(
                 f"{len(absent)} of {len(videos)} test videos have neither crops nor a raw video "
@@ -212,6 +217,13 @@ class AffWild2DataModule(WindowDataModule[Recording]):
         videos = scan(self.root, self.template)
         self._require_raw([video for video in videos if video.annotation])
         return videos, read_targets(videos, self.class_names)
+
+    def _read_crops(self, videos: Sequence[Video]) -> dict[str, CropFiles]:
+        if self._crops is None:  # listing takes a while where there are millions
+            crops = read_crops(videos)
+            _require_crops([video for video in videos if video.annotation] or videos, crops)
+            self._crops = crops
+        return self._crops
 
     def _open_sounds(self, videos: Sequence[Video]) -> dict[str, SoundTrack]:
         sources = {video.raw_id: video.raw for video in videos if video.raw is not None}
@@ -241,6 +253,16 @@ class AffWild2DataModule(WindowDataModule[Recording]):
                     f"(first: {_first(names)}); their voice counts as absent.",
                     category=UserWarning,
                 )
+
+
+def _require_crops(videos: Sequence[Video], crops: Mapping[str, CropFiles]) -> None:
+    """Refuse videos whose folders of crops hold not one that can be read."""
+    files = [crops[video.video_id] for video in videos if video.video_id in crops]
+    if files and not any_readable(files):
+        raise InputError(
+            f"{files[0].folder}: holds no crop called {crop_name(0)} and so on that can be read, nor does "
+            f"any other of {len(files)} folders; name the crops by their frames, or get them again."
+        )
 
 
 def _first(names: Sequence[str]) -> str:

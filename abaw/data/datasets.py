@@ -74,7 +74,7 @@ class Loader(DataLoader[Any]):
             if (total := sum(broken.values())) > dataset.num_told:
                 dataset.num_told = total
                 warnings.warn(
-                    f"{total} crops of {len(broken)} videos can't be read as JPEG "
+                    f"{total} crops of {len(broken)} videos can't be read as pictures "
                     f"(first: {next(iter(broken))}); their frames count as without a face.",
                     stacklevel=2,
                 )

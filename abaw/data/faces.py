@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from abaw.data.crops import crop_name
 from abaw.data.video import VideoReader
-from abaw.data.windows import crop_name
 from abaw.errors import InputError
 from abaw.files import make_writable
 

@@ -3,12 +3,14 @@
 Everything is keyed on names, never on sort order. See the layout in `scan`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+from abaw.data.crops import choose_crops
 from abaw.errors import InputError
+from abaw.files import check_name, visible
 
 ANNOTATION_FOLDERS: Final = ("EXPR_Recognition_Challenge", "EXPR_Classification_Challenge")
 CROP_FOLDERS: Final = ("cropped_aligned", "cropped_aligned_new_50_vids")
@@ -61,7 +63,7 @@ def annotation_files(root: Path, template: Path | None = None) -> dict[Split, li
             raise InputError(f"{root}: holds none of {names}, and no …test_set_sample.txt to predict for.")
         return {split: [] for split in _SPLIT_FOLDERS}
     files: dict[Split, list[Path]] = {
-        split: [path for path in _visible(folder / name) if path.suffix == ".txt" and not path.is_dir()]
+        split: [path for path in visible(folder / name, ".txt") if not path.is_dir()]
         for split, name in _SPLIT_FOLDERS.items()
     }
     if not any(files.values()):
@@ -101,9 +103,7 @@ def scan(root: Path, template: Path | None = None) -> list[Video]:
             are no crops for any annotated video (any test video, where nothing is annotated).
     """
     files = annotation_files(root, template)
-    crops = {
-        folder.name: folder for name in CROP_FOLDERS for folder in _visible(root / name) if folder.is_dir()
-    }
+    crops = _crops(root)
     raw = _raw_videos(root)
     frames = _test_frames(root, template)
 
@@ -119,7 +119,10 @@ def scan(root: Path, template: Path | None = None) -> list[Video]:
     for item in videos:
         other = seen.setdefault(item.video_id, item)
         if other is not item:
-            raise InputError(f"{root}: {item.video_id} is in the {other.split} and the {item.split} set.")
+            raise InputError(
+                f"{root}: {item.video_id} is in the {other.split} and the {item.split} set "
+                f"({other.annotation or 'a list'} and {item.annotation or 'a list'}); keep one."
+            )
     kind = "annotated" if any(files.values()) else "test"
     if not any(item.crops for item in videos if item.annotation or kind == "test"):
         where = " or ".join(f"{name}/" for name in CROP_FOLDERS)
@@ -172,12 +175,7 @@ def _test_frames(root: Path, template: Path | None) -> dict[str, int | None]:
                 )
             frames[video_id] = max(frames.get(video_id) or 0, int(Path(image).stem))
     for video_id in frames:
-        # Lists may be anybody's: files named after a video must not lead out of their folder.
-        if Path(video_id).name != video_id or video_id == "..":
-            raise InputError(
-                f"{template or listed}: {video_id!r} is no video's name, having a path separator; "
-                "correct the list."
-            )
+        check_name(video_id, template or listed or root)
     return frames
 
 
@@ -197,9 +195,16 @@ def _find_one(root: Path, pattern: str) -> Path | None:
     return found[0] if found else None
 
 
+def _crops(root: Path) -> dict[str, Path]:
+    folders: dict[str, list[Path]] = {}
+    for folder in (folder for name in CROP_FOLDERS for folder in visible(root / name) if folder.is_dir()):
+        folders.setdefault(folder.name, []).append(folder)
+    return {name: choose_crops(found) if len(found) > 1 else found[0] for name, found in folders.items()}
+
+
 def _raw_videos(root: Path) -> dict[str, Path]:
     raw: dict[str, Path] = {}
-    for path in (path for name in RAW_FOLDERS for path in _visible(root / name)):
+    for path in (path for name in RAW_FOLDERS for path in visible(root / name)):
         if path.suffix.lower() not in _RAW_SUFFIXES:
             continue
         if path.stem in raw:
@@ -210,10 +215,3 @@ def _raw_videos(root: Path) -> dict[str, Path]:
 
 def _raw_id(video_id: str, raw: Mapping[str, Path]) -> str:
     return video_id if video_id in raw else raw_name(video_id)
-
-
-def _visible(folder: Path) -> Iterable[Path]:
-    """What a folder holds, by name, without the hidden files that systems leave behind."""
-    if not folder.is_dir():
-        return []
-    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))

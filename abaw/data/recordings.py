@@ -1,9 +1,7 @@
 """From the files of a corpus to recordings: labels, clocks and which frames show a face."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -13,8 +11,9 @@ from numpy.typing import NDArray
 
 from abaw.data.annotations import read_annotation
 from abaw.data.audio import SoundTrack
+from abaw.data.crops import CropFiles, crop_name, list_crops
 from abaw.data.layout import Video
-from abaw.data.windows import Recording, crop_name
+from abaw.data.windows import Recording
 from abaw.errors import InputError
 from abaw.labels import IGNORE_INDEX
 
@@ -46,12 +45,33 @@ def read_targets(videos: Sequence[Video], class_names: tuple[str, ...]) -> dict[
     return targets
 
 
+def read_crops(videos: Sequence[Video]) -> dict[str, CropFiles]:
+    """List the crops of all videos that have a folder of them, by `Video.video_id`; no file is read.
+
+    Raises:
+        InputError: A folder can't be read, counts from 0, or has two files for one frame.
+
+    Warns:
+        UserWarning: Files there are no frame's crop, with their number.
+    """
+    crops = {video.video_id: list_crops(video.crops) for video in videos if video.crops is not None}
+    odd = [files for files in crops.values() if files.others]
+    if odd:
+        rank_zero_warn(
+            f"{sum(len(files.others) for files in odd)} files in {len(odd)} crops folders are no crop called "
+            f"{crop_name(0)} and so on (first: {odd[0].folder}/{odd[0].others[0]}); they are passed over.",
+            category=UserWarning,
+        )
+    return crops
+
+
 def load_recordings(
     videos: Sequence[Video],
     targets: Mapping[str, NDArray[np.int64]],
     sounds: Mapping[str, SoundTrack],
+    crops: Mapping[str, CropFiles],
 ) -> list[Recording]:
-    """List the crops of all videos and put frames and sound on one clock.
+    """Put the crops and the sound of all videos on the clock of their frames.
 
     A video has as many frames as labels, or rows in the template, or decoded pictures, or else the number of
     its last crop. One warning says by how much the crops and the pictures differ from that.
@@ -60,21 +80,20 @@ def load_recordings(
         videos: What `abaw.data.layout.scan` found.
         targets: What `read_targets` read.
         sounds: The sound of each raw video, by `Video.raw_id`.
+        crops: What `read_crops` listed.
     """
     recordings = []
     differences: dict[str, int] = {}
     for video in videos:
         sound = sounds.get(video.raw_id)
         picture_times = np.zeros(0) if sound is None else sound.picture_times
-        crops = _crop_numbers(video.crops)
+        files = crops.get(video.video_id, CropFiles.none(0))
         target = targets.get(video.video_id)
         if target is None:
-            length = video.num_frames or len(picture_times) or int(crops.max(initial=0))
+            length = video.num_frames or len(picture_times) or len(files.pattern)
             target = np.full(length, IGNORE_INDEX)
-        has_crop = np.zeros(len(target), dtype=np.bool_)
-        has_crop[crops[crops <= len(target)] - 1] = True
         differences[video.video_id] = max(
-            int((crops > len(target)).sum()),
+            int(files.present[len(target) :].sum()),
             0 if sound is None else abs(len(picture_times) - len(target)),
         )
         recordings.append(
@@ -82,8 +101,7 @@ def load_recordings(
                 video_id=video.video_id,
                 target=target,
                 time=frame_times(picture_times, len(target)),
-                crops=video.crops,
-                has_crop=has_crop,
+                crops=files.of(len(target)),
                 sound=sound,
                 broken=torch.zeros(len(target), dtype=torch.bool),
             )
@@ -110,16 +128,9 @@ def frame_times(picture_times: NDArray[np.float64], num_frames: int) -> NDArray[
     return np.concatenate([picture_times[:num_frames], last + interval * missing])
 
 
-def _crop_numbers(folder: Path | None) -> NDArray[np.int64]:
-    """The numbers of a folder's crops, which count from 1; a file of any other name is none."""
-    names = os.listdir(folder) if folder is not None else []
-    numbers = [(int(stem), name) for name in names if (stem := name.removesuffix(".jpg")).isdecimal()]
-    return np.array([n for n, name in numbers if n > 0 and name == crop_name(n - 1)], dtype=np.int64)
-
-
 def _warn_of_missing_crops(videos: Sequence[Video], recordings: Sequence[Recording]) -> None:
     missing = [video.video_id for video in videos if video.crops is None]
-    empty = [r.video_id for r in recordings if r.crops is not None and not r.has_crop.any()]
+    empty = [r.video_id for r in recordings if r.crops.folder and not r.crops.present.any()]
     for names, what in ((missing, "crops folder"), (empty, f"crop called {crop_name(0)} and so on")):
         if names:
             rank_zero_warn(

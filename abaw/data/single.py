@@ -7,7 +7,7 @@ import torch
 
 from abaw.data.datasets import ChunkDataset, Loader
 from abaw.data.layout import Video
-from abaw.data.recordings import load_recordings
+from abaw.data.recordings import load_recordings, read_crops
 from abaw.data.samplers import VideoShardSampler
 from abaw.data.sound_cache import open_sounds
 from abaw.data.windows import WindowReader
@@ -58,7 +58,7 @@ def open_video(
         raise InputError(f"{crops}: no such folder; give the folder of the video's face crops, 00001.jpg …")
     sounds = open_sounds({video.stem: video}, cache_dir, num_threads=1)
     listed = Video(video.stem, "test", video.stem, annotation=None, crops=crops, raw=video)
-    recordings = load_recordings([listed], {}, sounds)
+    recordings = load_recordings([listed], {}, sounds, read_crops([listed]))
     chunk = window * frame_step
     samples = max(clip_samples, longest_clip([recordings[0].time], chunk - 1, audio_context))
     dataset = ChunkDataset(recordings, WindowReader(samples, image_size, audio_context), chunk, batch_size)

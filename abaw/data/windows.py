@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
 import cv2
@@ -18,6 +17,7 @@ from torch.utils.data import default_collate
 from abaw.data.audio import SAMPLE_RATE, SoundTrack
 from abaw.data.augment import Augmentation
 from abaw.data.batch import Batch
+from abaw.data.crops import CropFiles, read_crop
 from abaw.labels import IGNORE_INDEX
 
 Sample = dict[str, Any]
@@ -32,8 +32,7 @@ class Recording:
         video_id: The video's name.
         target: int64 (N,), class index, ``IGNORE_INDEX`` where not annotated.
         time: float64 (N,), when each frame is shown, in seconds on the video's own clock.
-        crops: The folder of the crops, named by frame number from 1: ``00001.jpg``.
-        has_crop: bool (N,), which frames have one.
+        crops: The files of the crops.
         sound: The sound track; None where there is no raw video.
         broken: bool (N,) in memory that processes share: crops that turned out to be unreadable.
     """
@@ -41,8 +40,7 @@ class Recording:
     video_id: str
     target: NDArray[np.int64]
     time: NDArray[np.float64]
-    crops: Path | None
-    has_crop: NDArray[np.bool_]
+    crops: CropFiles
     sound: SoundTrack | None
     broken: Tensor
 
@@ -146,26 +144,18 @@ class WindowReader:
 
     def _read_crop(self, recording: Recording, frame: int, picture: NDArray[np.uint8]) -> bool:
         """Read a frame's crop into ``picture`` (H, W, 3), and say whether there is one."""
-        if recording.crops is None or not recording.has_crop[frame]:
+        path = recording.crops.path(frame)
+        if path is None:
             return False
-        try:
-            # Read at once: a small file costs little more than its calls to the system.
-            with open(f"{recording.crops}/{crop_name(frame)}", "rb", buffering=0) as file:
-                crop = cv2.imdecode(np.frombuffer(file.readall(), np.uint8), cv2.IMREAD_COLOR)
-        except (OSError, cv2.error):
-            crop = None
+        crop = read_crop(path)
         if crop is None:
             recording.broken[frame] = True
             return False
         if crop.shape[:2] != picture.shape[:2]:
-            crop = cv2.resize(crop, picture.shape[1::-1], interpolation=cv2.INTER_AREA)
+            size = picture.shape[1::-1]
+            crop = cast(NDArray[np.uint8], cv2.resize(crop, size, interpolation=cv2.INTER_AREA))
         cv2.cvtColor(crop, cv2.COLOR_BGR2RGB, dst=picture)
         return True
-
-
-def crop_name(frame: int) -> str:
-    """The file of a frame's crop; files count from 1."""
-    return f"{frame + 1:05d}.jpg"
 
 
 def clip_samples(times: Sequence[NDArray[np.float64]], span: int, audio_context: float) -> int:

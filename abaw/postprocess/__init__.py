@@ -10,6 +10,7 @@ from abaw.postprocess.scores import (
     list_scores,
     load_scores,
     save_scores,
+    score_files,
     submit_scores,
 )
 from abaw.postprocess.smoothing import SmoothingKind, smooth
@@ -45,6 +46,7 @@ __all__ = [
     "load_scores",
     "log_transitions",
     "save_scores",
+    "score_files",
     "smooth",
     "submit_scores",
     "viterbi",

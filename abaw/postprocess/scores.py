@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from abaw.errors import InputError
-from abaw.files import replacing
+from abaw.files import replacing, visible
 from abaw.postprocess.nearest import nearest_present
 from abaw.postprocess.submission import SubmissionReport, check_submission, listed, write_submission
 
@@ -79,6 +79,11 @@ def load_scores(path: Path) -> SavedScores:
     return saved
 
 
+def score_files(folder: Path) -> list[Path]:
+    """The files of scores in a folder, by name."""
+    return [path for path in visible(folder) if path.suffix == _SUFFIX]
+
+
 def list_scores(folders: Sequence[Path]) -> dict[str, list[Path]]:
     """Files of each video, by name, one for each folder in the folders' order.
 
@@ -87,7 +92,7 @@ def list_scores(folders: Sequence[Path]) -> dict[str, list[Path]]:
     """
     if len({folder.resolve() for folder in folders}) < len(folders):
         raise InputError("the same scores are given twice and would count twice; give each folder once")
-    videos = [{path.name.removesuffix(_SUFFIX) for path in folder.glob(f"*{_SUFFIX}")} for folder in folders]
+    videos = [{path.stem for path in score_files(folder)} for folder in folders]
     for folder, found in zip(folders, videos, strict=True):
         if not found:
             inner = folder / "scores"

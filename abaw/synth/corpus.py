@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import track
 
 from abaw.errors import InputError
+from abaw.files import visible
 from abaw.labels import EXPRESSIONS
 from abaw.synth.cues import WEAKEST
 from abaw.synth.plan import Recording, draw_plan
@@ -86,7 +87,7 @@ def write_corpus(
 
 def _check_free(root: Path, overwrite: bool) -> None:
     """Refuse to put a corpus where something else lies."""
-    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
+    if not root.exists() or (root.is_dir() and not visible(root)):
         return
     if not (root / MARKER).is_file():
         raise InputError(f"{root} is no synthetic corpus (no {MARKER} in it): name another folder")

@@ -91,9 +91,11 @@ def test_the_template_is_the_argument_s_else_the_data_module_s(tmp_path, capsys)
 def test_scores_of_an_earlier_run_do_not_leak(tmp_path, capsys):
     writer = PredictionWriter()
     run(tmp_path, [scored("old", [0]), scored("both", [0])], writer=writer)
+    stray = tmp_path / "predictions/scores/._both.safetensors"  # as macOS leaves it beside a file
+    stray.write_bytes(b"?")
     folder = run(tmp_path, [scored("both", [1])], writer=writer)
     assert rows(folder / "predictions.txt") == ["both/00001.jpg,1"]
-    assert [path.name for path in (folder / "scores").iterdir()] == ["both.safetensors"]
+    assert {path.name for path in (folder / "scores").iterdir()} == {"both.safetensors", stray.name}
 
 
 def test_a_failed_prediction_leaves_no_submission_of_other_scores(tmp_path, capsys):

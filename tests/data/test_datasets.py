@@ -7,18 +7,18 @@ from aff_wild2_files import shade
 from torch.utils.data import DataLoader, SequentialSampler
 
 from abaw.data.augment import Augmentation
+from abaw.data.crops import CropFiles, list_crops
 from abaw.data.datasets import ChunkDataset, Loader, WindowDataset, WindowLoader
 from abaw.data.samplers import VideoShardSampler, WindowSampler
 from abaw.data.windows import Recording, WindowReader, collate
 
 
-def recording(name: str, target, has_crop: bool = False, crops: Path | None = None) -> Recording:
+def recording(name: str, target, crops: Path | None = None) -> Recording:
     return Recording(
         video_id=name,
         target=np.array(target),
         time=np.arange(len(target)) / 25,
-        crops=crops,
-        has_crop=np.full(len(target), has_crop),
+        crops=list_crops(crops).of(len(target)) if crops else CropFiles.none(len(target)),
         sound=None,
         broken=torch.zeros(len(target), dtype=torch.bool).share_memory_(),
     )
@@ -153,7 +153,7 @@ def test_chunks_hold_every_frame_once_and_in_order(batch_size: int, ranks: int):
 
 def test_windows_are_augmented_and_chunks_are_not(corpus):
     corpus.add_crops("a", range(16))
-    videos = [recording("a", np.zeros(16, int), has_crop=True, crops=corpus.root / "cropped_aligned/a")]
+    videos = [recording("a", np.zeros(16, int), crops=corpus.root / "cropped_aligned/a")]
     augmenting = WindowReader(160, 112, 0.0, Augmentation(flip=1))
     chunks = ChunkDataset(videos, augmenting, chunk=16, batch_size=1)[0]["video"]
     window = WindowDataset(videos, augmenting, window=16)[0]["video"]
@@ -169,7 +169,7 @@ def test_unreadable_crops_are_told_once_with_their_number(corpus, num_workers: i
     for path in ("a/00003.jpg", "a/00020.jpg", "b/00008.jpg"):
         (corpus.root / "cropped_aligned" / path).write_bytes(b"broken")
     videos = [
-        recording(name, np.zeros(n, int), has_crop=True, crops=corpus.root / "cropped_aligned" / name)
+        recording(name, np.zeros(n, int), crops=corpus.root / "cropped_aligned" / name)
         for name, n in (("a", 24), ("b", 8))
     ]
     dataset = ChunkDataset(videos, READER, chunk=8, batch_size=2)
@@ -185,9 +185,7 @@ def test_unreadable_crops_that_are_found_later_are_told_with_the_rest(corpus):
     corpus.add_crops("a", range(24))
     folder = corpus.root / "cropped_aligned/a"
     (folder / "00003.jpg").write_bytes(b"broken")
-    dataset = ChunkDataset(
-        [recording("a", np.zeros(24, int), has_crop=True, crops=folder)], READER, chunk=8, batch_size=2
-    )
+    dataset = ChunkDataset([recording("a", np.zeros(24, int), crops=folder)], READER, chunk=8, batch_size=2)
     loader = Loader(dataset, batch_size=None, sampler=VideoShardSampler(dataset))
     with pytest.warns(UserWarning, match="1 crops of 1 videos") as caught:
         list(loader)

@@ -202,7 +202,7 @@ def test_corpus_of_the_fixture_is_found(small_corpus: Corpus):
     assert len(scan(small_corpus.root)) == 5
 
 
-@pytest.mark.parametrize("name", ["../evil", "deep/evil", ".."])
+@pytest.mark.parametrize("name", ["../evil", "deep/evil", "..", "._t", "Thumbs.db"])
 def test_a_name_that_leads_out_of_a_folder_is_refused(tmp_path: Path, name: str):
     label(tmp_path, "a")
     touch(tmp_path / "Expr_test_set_sample.txt", f"image_location,{HEADER}\n{name}/00001.jpg,0\n")

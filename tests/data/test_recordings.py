@@ -6,7 +6,7 @@ from aff_wild2_files import HEADER, Corpus
 
 from abaw.data.audio import SoundTrack
 from abaw.data.layout import scan
-from abaw.data.recordings import frame_times, load_recordings, read_targets
+from abaw.data.recordings import frame_times, load_recordings, read_crops, read_targets
 from abaw.errors import InputError
 
 CLASSES = tuple(HEADER.split(","))
@@ -18,7 +18,7 @@ def sound(*picture_times: float) -> SoundTrack:
 
 def load(corpus: Corpus, sounds: dict[str, SoundTrack]) -> dict:
     videos = scan(corpus.root)
-    recordings = load_recordings(videos, read_targets(videos, CLASSES), sounds)
+    recordings = load_recordings(videos, read_targets(videos, CLASSES), sounds, read_crops(videos))
     return {recording.video_id: recording for recording in recordings}
 
 
@@ -26,27 +26,23 @@ def test_labels_rule_and_every_row_is_a_frame(corpus: Corpus):
     corpus.add("v", [0, -1, 2, 3, -1, 1], missing=[2, 5], raw="")
     recording = load(corpus, {"v": sound(0.0, 0.1, 0.2, 0.3, 0.4, 0.5)})["v"]
     assert recording.target.tolist() == [0, -1, 2, 3, -1, 1]
-    assert recording.has_crop.tolist() == [True, True, False, True, True, False]
+    assert recording.crops.present.tolist() == [True, True, False, True, True, False]
     np.testing.assert_allclose(recording.time, np.arange(6) / 10)
     assert recording.broken.is_shared()
 
 
-def test_stray_files_among_the_crops_are_skipped(corpus: Corpus):
-    corpus.add("v", [0, 0], missing=[1], raw="")
-    for name in (".DS_Store", "face.jpg", "00000.jpg", "00002.png", "00002.txt"):
-        (corpus.root / "cropped_aligned/v" / name).write_bytes(b"?")
-    assert load(corpus, {})["v"].has_crop.tolist() == [True, False]
-
-
-def test_crops_of_another_name_are_none(corpus: Corpus):
+def test_videos_whose_crops_cannot_be_told_are_counted(corpus: Corpus):
     corpus.add("v", [0, 0, 0], missing=[0, 2], raw="")
     corpus.add("w", [0, 0], missing=[0, 1], raw="")
-    for name in ("v/1.jpg", "v/000003.jpg", "v/²²²²².jpg", "w/1.jpg", "w/2.jpg"):
+    for name in ("v/face.jpg", "v/.DS_Store", "w/one.jpg", "w/two.jpg"):
         (corpus.root / "cropped_aligned" / name).write_bytes(b"?")
-    with pytest.warns(UserWarning, match=r"1 of 2 videos have no crop called 00001.jpg .*first: w\)"):
+    with pytest.warns(
+        UserWarning, match=r"1 of 2 videos have no crop called 00001.jpg .*first: w\)"
+    ) as caught:
         recordings = load(corpus, {})
-    assert recordings["v"].has_crop.tolist() == [False, True, False]
-    assert not recordings["w"].has_crop.any()
+    assert any("3 files in 2 crops folders are no crop" in str(warning.message) for warning in caught)
+    assert recordings["v"].crops.present.tolist() == [False, True, False]
+    assert not recordings["w"].crops.present.any()
 
 
 def test_differences_are_told_once_for_the_corpus(corpus: Corpus):
@@ -66,7 +62,7 @@ def test_video_without_crops_is_told(corpus: Corpus):
     corpus.add("v", [0, 0], raw="")
     (corpus.root / corpus.annotations / "Train_Set/w.txt").write_text(f"{HEADER}\n0\n1\n")
     with pytest.warns(UserWarning, match=r"1 of 2 videos have no crops folder \(first: w\)"):
-        assert not load(corpus, {})["w"].has_crop.any()
+        assert not load(corpus, {})["w"].crops.present.any()
 
 
 def test_length_of_a_test_video(corpus: Corpus):

@@ -8,6 +8,7 @@ from aff_wild2_files import find_clicks, shade
 
 from abaw.data.audio import SoundTrack
 from abaw.data.augment import Augmentation
+from abaw.data.crops import CropFiles, list_crops
 from abaw.data.windows import Recording, WindowReader, clip_samples, collate
 
 
@@ -25,14 +26,13 @@ def track(samples: np.ndarray, start: float = 0.0) -> MemoryTrack:
 
 
 def recording(crops: Path | None = None, num_frames: int = 20, fps: float = 25, sound=None, missing=()):
-    has_crop = np.ones(num_frames, bool) if crops else np.zeros(num_frames, bool)
-    has_crop[list(missing)] = False
+    files = list_crops(crops).of(num_frames) if crops else CropFiles.none(num_frames)
+    files.pattern[list(missing)] = 0
     return Recording(
         video_id="v",
         target=np.arange(num_frames) % 8,
         time=np.arange(num_frames) / fps,
-        crops=crops,
-        has_crop=has_crop,
+        crops=files,
         sound=sound,
         broken=torch.zeros(num_frames, dtype=torch.bool),
     )
@@ -101,11 +101,11 @@ def test_crops_are_resized(crops: Path):
 @pytest.mark.parametrize("content", [b"", b"no picture", None, "half"])
 def test_unreadable_crop_is_an_absent_frame_and_counted(crops: Path, content):
     path = crops / "00003.jpg"
+    video = recording(crops)
     if content is None:
         path.unlink()
     else:
         path.write_bytes(path.read_bytes()[:400] if content == "half" else content)
-    video = recording(crops)
     sample = reader().read(video, np.array([1, 2, 3]))
     assert sample["video_mask"].tolist() == [True, False, True]
     assert not sample["video"][1].any()

@@ -125,6 +125,14 @@ def test_the_average_is_the_mean_over_the_runs_that_scored_a_frame(tmp_path_fact
     assert average.class_names == NAMES
 
 
+def test_what_systems_leave_among_the_scores_is_no_video(tmp_path):
+    folder = write(tmp_path / "one", v=saved([[1, 0, 0]]))
+    other = write(tmp_path / "two", v=saved([[1, 0, 0]]))
+    for name in ("._v.safetensors", ".DS_Store", "Thumbs.db", "desktop.ini"):
+        (folder / name).write_bytes(b"?")
+    assert list_scores([folder, other]) == {"v": [folder / "v.safetensors", other / "v.safetensors"]}
+
+
 def test_a_frame_that_no_run_scored_takes_the_nearest_label_of_the_average(tmp_path):
     one = saved([[0, 0, 1], [0, 0, 1], [0.8, 0, 0.2]], [False, False, True])
     two = saved([[0, 0, 1], [0, 0, 1], [0, 0.1, 0.9]], [False, False, True])

@@ -238,6 +238,7 @@ def test_another_seed_is_another_corpus(tmp_path, quick):
 
 def test_an_empty_folder_and_missing_parents_will_do(tmp_path, quick):
     (tmp_path / "empty").mkdir()
+    (tmp_path / "empty/.DS_Store").touch()  # as macOS leaves it in every folder that it shows
     write_corpus(tmp_path / "empty", 8, 40, progress=False)
     write_corpus(str(tmp_path / "a/b/c"), 8, 40, progress=False)
     assert (tmp_path / "empty/SYNTHETIC.txt").is_file()
