@@ -6,6 +6,8 @@ late start or a hole in the track included.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import warnings
 import wave
 from dataclasses import dataclass
@@ -21,11 +23,13 @@ from safetensors.numpy import save_file
 from abaw.data.video import picture_stream, picture_time, unreadable
 from abaw.errors import InputError
 from abaw.files import replacing
+from abaw.fingerprint import file_fingerprint
 
 SAMPLE_RATE: Final = 16_000
 """Samples a second of every sound in this library."""
 
-_VERSION: Final = "2"
+_VERSION: Final = "3"
+_LONGEST_NAME: Final = 48  # characters of a video's name in the cache's, which has room for 255 bytes
 _WAV_HEADER: Final = 44  # bytes, as the standard library writes it
 # Timestamps are rounded to the container's clock and jitter by some milliseconds; a hole is larger.
 _LARGEST_JITTER: Final = 0.02
@@ -78,6 +82,20 @@ class SoundTrack:
         ]
 
 
+def cache_path(source: Path, name: str, cache_dir: Path) -> Path:
+    """Where the sound of a raw video is cached: no other video, nor this one as it was before, has the name.
+
+    Raises:
+        InputError: The video can't be read.
+    """
+    try:
+        identity = json.dumps(_fingerprint(source), sort_keys=True)
+    except OSError as error:
+        raise unreadable(source, error) from error
+    digest = hashlib.sha256(identity.encode()).hexdigest()
+    return cache_dir / f"{name[:_LONGEST_NAME]}-{digest[:16]}.safetensors"
+
+
 def open_sound(source: Path, cache: Path) -> SoundTrack | None:
     """Open what `cache_sound` wrote; None if it is missing, broken, or not of ``source`` as it is now.
 
@@ -92,8 +110,11 @@ def open_sound(source: Path, cache: Path) -> SoundTrack | None:
                 return None
             spans, picture_times = file.get_tensor("spans"), file.get_tensor("picture_times")
         track = SoundTrack(_wav(cache), float(metadata["start"]), spans, picture_times)
+        # A crash of the machine can leave zeros where the sound was.
         whole = _WAV_HEADER + 2 * int(spans.max(initial=0))
-        return track if track.path.stat().st_size == whole else None
+        if track.path.stat().st_size != whole or _check(track.path) != metadata["check"]:
+            return None
+        return track
     except (OSError, SafetensorError, KeyError):
         return None
 
@@ -123,7 +144,8 @@ def cache_sound(source: Path, cache: Path, voice_alone: bool = False) -> SoundTr
     spans = np.array(sound.spans, dtype=np.int64).reshape(-1, 2)
     with replacing(cache) as temporary:
         tensors = {"spans": spans, "picture_times": picture_times}
-        save_file(tensors, temporary, metadata | {"start": repr(sound.start)})
+        made = {"start": repr(sound.start), "check": _check(_wav(cache))}
+        save_file(tensors, temporary, metadata | made)
     return SoundTrack(_wav(cache), sound.start, spans, picture_times)
 
 
@@ -132,13 +154,17 @@ def _wav(cache: Path) -> Path:
 
 
 def _fingerprint(source: Path) -> dict[str, str]:
-    stat = source.stat()
+    """What tells a raw video from every other, and from itself before it was replaced."""
     return {
         "version": _VERSION,
         "source": source.name,
-        "size": str(stat.st_size),
-        "mtime_ns": str(stat.st_mtime_ns),
+        "mtime_ns": str(source.stat().st_mtime_ns),
+        "content": file_fingerprint(source),
     }
+
+
+def _check(wav: Path) -> str:
+    return file_fingerprint(wav, pieces=8, piece=4096)
 
 
 def _resampler() -> av.AudioResampler:

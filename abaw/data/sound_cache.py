@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.progress import track
 from safetensors import SafetensorError
 
-from abaw.data.audio import SoundTrack, cache_sound, open_sound
+from abaw.data.audio import SoundTrack, cache_path, cache_sound, open_sound
 from abaw.errors import InputError
 
 
@@ -16,14 +16,15 @@ def open_sounds(sources: Mapping[str, Path], cache_dir: Path, num_threads: int) 
     """Open the sound of all raw videos; what the cache lacks is decoded first, with a progress bar.
 
     Args:
-        sources: The raw videos by name; ``<name>.safetensors`` is the file in the cache.
-        cache_dir: The cache, made if need be.
+        sources: The raw videos by name.
+        cache_dir: The cache, made if need be. Several corpora may share it: an entry's name says which video
+            it is of. One whose video has changed since stays, as another process may have it open.
         num_threads: How many videos are decoded at once; FFmpeg works outside Python's lock.
 
     Raises:
         InputError: A video can't be read, or the cache can't be written.
     """
-    caches = {name: cache_dir / f"{name}.safetensors" for name in sources}
+    caches = {name: cache_path(source, name, cache_dir) for name, source in sources.items()}
     opened = {name: open_sound(source, caches[name]) for name, source in sources.items()}
     sounds = {name: sound for name, sound in opened.items() if sound is not None}
     missing = [name for name in sources if name not in sounds]
