@@ -2,25 +2,26 @@
 
 from pathlib import Path
 
-import yaml
-
 from abaw.errors import InputError
 from abaw.postprocess import POSTPROCESS_FILE
+from abaw.run_config import config_of_run, read_yaml
 
 
 def expand_run(command: str, arguments: list[str]) -> list[str]:
     """Replace ``--run RUN`` by what the run's folder holds, first, so that later options win.
 
     That is its configuration and its checkpoint; for ``test``, ``robustness`` and ``predict`` also how labels
-    are decided on, where that was tuned.
+    are decided on, where that was tuned. Of the configuration is taken what a stranger's may say, and what is
+    of the packages that ``--trust`` names, see `abaw.run_config`.
 
     Raises:
-        InputError: If RUN is not a run's folder, there are several, or a checkpoint is given without a
-            configuration.
+        InputError: If RUN is not a run's folder, there are several, a checkpoint is given without a
+            configuration, or the configuration names code that is not trusted.
     """
     arguments, folders = take(arguments, "--run")
+    arguments, trust = take(arguments, "--trust")
     if not folders:
-        return _config_of_checkpoint(arguments)
+        return _config_of_checkpoint(arguments, trust)
     if len(folders) > 1:
         raise InputError(f"--run is given {len(folders)} times; predict alone takes several runs")
     run_folder = Path(folders[0])
@@ -40,7 +41,10 @@ def expand_run(command: str, arguments: list[str]) -> list[str]:
         raise InputError(
             f"tune fits to the scores of the checkpoint in {run_folder}: leave --ckpt_path and --weights out"
         )
-    ours = [f"--config={config}", f"--trainer.default_root_dir={run_folder}"]
+    ours = [
+        f"--config={config_of_run(config, run_folder, trust)}",
+        f"--trainer.default_root_dir={run_folder}",
+    ]
     if found and "--weights" not in given:
         ours.append(f"--ckpt_path={found[0]}")
     # It suits the scores of the run's own weights, no others.
@@ -51,18 +55,23 @@ def expand_run(command: str, arguments: list[str]) -> list[str]:
     return [*ours, *arguments]
 
 
-def _config_of_checkpoint(arguments: list[str]) -> list[str]:
+def _config_of_checkpoint(arguments: list[str], trust: list[str]) -> list[str]:
     configured = any(a.split("=")[0] in ("-c", "--config", "-h", "--help") for a in arguments)
     rest, checkpoints = take(arguments, "--ckpt_path")
     if configured or not checkpoints:
         return arguments
     checkpoint = checkpoints[-1]
-    config = Path(checkpoint).parent.parent / "config.yaml"
+    run_folder = Path(checkpoint).parent.parent
+    config = run_folder / "config.yaml"
     if not config.is_file():
         raise InputError(
             f"{checkpoint} alone does not say how the model is made: add --run RUN or --config FILE"
         )
-    return [f"--config={config}", f"--ckpt_path={checkpoint}", *rest]
+    ours = [
+        f"--config={config_of_run(config, run_folder, trust)}",
+        f"--trainer.default_root_dir={run_folder}",
+    ]
+    return [*ours, f"--ckpt_path={checkpoint}", *rest]
 
 
 def take(arguments: list[str], option: str) -> tuple[list[str], list[str]]:
@@ -90,14 +99,4 @@ def check_yaml(arguments: list[str]) -> None:
     _, long = take(arguments, "--config")
     _, short = take(arguments, "-c")
     for path in (*long, *short):
-        try:
-            tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-        except UnicodeDecodeError as error:
-            raise InputError(f"{path}: is not a text file in UTF-8") from error
-        except yaml.MarkedYAMLError as error:
-            line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-            raise InputError(f"{path}{line}: is not YAML: {error.problem}") from error
-        if not isinstance(tree, dict):
-            raise InputError(f"{path}: holds no configuration; see examples/ for one")
+        read_yaml(path)

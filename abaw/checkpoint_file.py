@@ -1,11 +1,22 @@
 """Checkpoints as they lie on the disk."""
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Final
 
 import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch.core.saving import (
+    CHECKPOINT_PAST_HPARAMS_KEYS,
+    load_hparams_from_tags_csv,
+    load_hparams_from_yaml,
+)
 
 from abaw.errors import InputError
+from abaw.trust import check_names
+
+INSTANTIATOR: Final = "lightning.pytorch.cli.instantiate_module"
+"""What Lightning makes a module of described slots with."""
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -25,3 +36,40 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             f"{path} is damaged, or no checkpoint of abaw; train again or take another"
         ) from error
     return checkpoint
+
+
+def check_hyper_parameters(
+    source: str | Path | IO[bytes],
+    hparams_file: str | Path | None,
+    weights_only: bool | None,
+    trust: Iterable[str],
+) -> None:
+    """Refuse a checkpoint, before a module is made of it, whose hyper-parameters name foreign code.
+
+    Args:
+        source: The checkpoint: a path, an address, or an open file, which is put back to its beginning.
+        hparams_file: The file that is to replace its hyper-parameters, as Lightning's loggers write it.
+        weights_only: Whether its objects may be plain data and tensors alone, which is the default.
+        trust: Packages whose classes may be named beside abaw's and Lightning's.
+
+    Raises:
+        InputError: If it does.
+    """
+    if isinstance(source, (str, Path)):
+        checkpoint: dict[str, Any] = TorchCheckpointIO().load_checkpoint(
+            source, map_location=lambda storage, _: storage, weights_only=weights_only
+        )
+        where = source
+    else:
+        checkpoint = torch.load(source, map_location="cpu", weights_only=weights_only)
+        source.seek(0)
+        where = getattr(source, "name", "the checkpoint")
+    for key in ("hyper_parameters", *CHECKPOINT_PAST_HPARAMS_KEYS):
+        named = dict(checkpoint.get(key) or {})
+        if named.get("_instantiator") == INSTANTIATOR:
+            del named["_instantiator"]
+        check_names(named, where, trust)
+    if hparams_file is not None:
+        csv = str(hparams_file).endswith(".csv")
+        read = load_hparams_from_tags_csv if csv else load_hparams_from_yaml
+        check_names(read(hparams_file), hparams_file, trust)

@@ -16,8 +16,8 @@ from abaw.postprocess import (
     Postprocessing,
     average_scores,
     list_scores,
+    own_scores,
     save_scores,
-    score_files,
     submit_scores,
 )
 
@@ -60,6 +60,7 @@ def predict_average(
         )
     submission, scores = output / "predictions.txt", output / "scores"
     make_writable(scores)
+    stale = own_scores(scores)
     folders = [output / f"run{number}" for number in range(len(runs))]
     for run, folder in zip(runs, folders, strict=True):
         trainer = predict(run, folder).trainer
@@ -74,8 +75,8 @@ def predict_average(
         }
     (writer,) = (callback for callback in trainer.callbacks if isinstance(callback, PredictionWriter))  # type: ignore[attr-defined]
     report = submit_scores(submission, writer.template_of(trainer), averages.items())
-    for stale in score_files(scores):
-        stale.unlink()
+    for path in stale:
+        path.unlink(missing_ok=True)
     for video, average in averages.items():
         save_scores(scores / f"{video}.safetensors", average)
     print(f"{report.describe(submission)}\nScores of each video, the mean of {len(runs)} runs: {scores}")

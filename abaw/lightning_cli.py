@@ -37,7 +37,7 @@ from abaw.trainer import ExpressionTrainer
 from abaw.trees import flatten
 
 # Where to start from is no part of what a run is.
-_START = ("config", "ckpt_path", "weights", "run")
+_START = ("config", "ckpt_path", "weights", "run", "trust")
 
 
 class RunConfig(SaveConfigCallback):
@@ -79,6 +79,13 @@ class ExpressionCLI(LightningCLI):
             type=str | None,
             default=None,
             help="Start from a checkpoint's weights, nothing else of it.",
+        )
+        parser.add_argument(
+            "--trust",
+            type=str | None,
+            default=None,
+            metavar="PACKAGE",
+            help="A package whose classes a run may name beside abaw's and Lightning's; repeatable.",
         )
         parser.add_lightning_class_args(SlidingWindowInference, "inference")
         parser.add_lightning_class_args(RunCheckpoint, "checkpoint")
@@ -291,7 +298,8 @@ def _predict_average(arguments: list[str], runs: list[str]) -> None:
     rest, postprocess = take(rest, "--inference.postprocess")
     if not folders:
         raise InputError("say where the average of the runs goes: --predictions.output_dir DIR")
-    classes = [_classes_of(folder) for folder in runs]
+    trust = [f"--trust={package}" for package in take(arguments, "--trust")[1]]
+    classes = [_classes_of(folder, trust) for folder in runs]
     for folder, names in zip(runs, classes, strict=True):
         if names != classes[0]:
             raise InputError(
@@ -305,16 +313,16 @@ def _predict_average(arguments: list[str], runs: list[str]) -> None:
     predict_average(runs, Path(folders[-1]), predict, postprocess[-1] if postprocess else None)
 
 
-def _classes_of(run_folder: str) -> list[str]:
-    _, checkpoints = take(expand_run("predict", [f"--run={run_folder}"]), "--ckpt_path")
+def _classes_of(run_folder: str, trust: list[str]) -> list[str]:
+    _, checkpoints = take(expand_run("predict", [f"--run={run_folder}", *trust]), "--ckpt_path")
     names: list[str] = read_checkpoint(checkpoints[0])["hyper_parameters"]["class_names"]
     return names
 
 
 def _start(command: str, arguments: list[str]) -> ExpressionCLI:
     quieten()
-    arguments = expand_run(command, arguments)
     check_yaml(arguments)
+    arguments = expand_run(command, arguments)
     # Told by the parser as exceptions, so that one line of ours can say it.
     told = {"exit_on_error": False}
     try:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, TypedDict
 
 import lightning.pytorch as pl
@@ -9,7 +10,9 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
+from typing_extensions import Self
 
+from abaw.checkpoint_file import INSTANTIATOR, check_hyper_parameters
 from abaw.data.batch import Batch, on_host
 from abaw.encoders import AudioEncoder, FrameEncoder, PrecomputedEncoder, VisualEncoder
 from abaw.errors import InputError
@@ -101,6 +104,37 @@ class ExpressionModule(pl.LightningModule):
         self._generators: list[dict[str, Tensor]] | None = None
         self._copies: torch.cuda.Stream | None = None
         self._save_slots()
+
+    @classmethod
+    def load_from_checkpoint(
+        cls,
+        checkpoint_path: Any,
+        map_location: Any = None,
+        hparams_file: str | Path | None = None,
+        strict: bool | None = None,
+        weights_only: bool | None = None,
+        trust: Sequence[str] = (),
+        **kwargs: Any,
+    ) -> Self:
+        """Make the module of a checkpoint, as Lightning does, without running a stranger's code.
+
+        Args:
+            checkpoint_path: The file.
+            map_location: Where its tensors go.
+            hparams_file: A file to take the hyper-parameters from instead.
+            strict: Whether the weights must be exactly the module's.
+            weights_only: Whether the file may hold plain data and tensors alone, which is the default.
+            trust: Packages whose classes the file may name, beside abaw's and Lightning's.
+            **kwargs: Hyper-parameters to override.
+
+        Raises:
+            InputError: If the file names classes of another package.
+        """
+        check_hyper_parameters(checkpoint_path, hparams_file, weights_only, trust)
+        module: Self = super().load_from_checkpoint(
+            checkpoint_path, map_location, hparams_file, strict, weights_only, **kwargs
+        )
+        return module
 
     def encode(self, batch: Batch) -> Features:
         """Run both encoders on a batch of windows or chunks."""
@@ -326,8 +360,7 @@ class ExpressionModule(pl.LightningModule):
             self.save_hyperparameters(plain, logger=False)
         else:
             # Lightning hands such a description to jsonargparse when it loads the checkpoint.
-            instantiator = "lightning.pytorch.cli.instantiate_module"
-            self.save_hyperparameters({**plain, **described, "_instantiator": instantiator}, logger=False)
+            self.save_hyperparameters({**plain, **described, "_instantiator": INSTANTIATOR}, logger=False)
 
 
 def warmup_cosine(step: int, warmup_steps: int, total_steps: int) -> float:

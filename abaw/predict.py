@@ -2,7 +2,7 @@
 
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -100,6 +100,7 @@ def predict_video(
     num_workers: int = 0,
     device: torch.device | str | None = None,
     compile: bool = False,
+    trust: Sequence[str] = (),
 ) -> VideoPrediction:
     """Recognise the expression in every frame of one video.
 
@@ -129,6 +130,7 @@ def predict_video(
             module stays there.
         compile: Whether the encoders and the head are compiled (``torch.compile`` with static shapes), which
             pays on long videos; a module's encoders stay so.
+        trust: Packages whose classes a run may name, beside abaw's: their code is run.
 
     Returns:
         Scores and labels of all frames.
@@ -160,7 +162,7 @@ def predict_video(
     reading, voting = _given(reading), _given(voting)
     postprocessing = half = None
     if not isinstance(model, ExpressionModule):
-        run = TrainedRun.load(Path(model))
+        run = TrainedRun.load(Path(model), trust)
         model, reading, voting = run.model, run.reading | reading, run.voting | voting
         postprocessing, half = run.postprocessing, run.half
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")

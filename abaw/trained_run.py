@@ -1,5 +1,6 @@
 """The folder of a run, for those who have no command line."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,11 +38,16 @@ class TrainedRun:
     postprocessing: Postprocessing | None
 
     @classmethod
-    def load(cls, folder: Path) -> "TrainedRun":
+    def load(cls, folder: Path, trust: Sequence[str] = ()) -> "TrainedRun":
         """Read the folder of a run of ``abaw fit``.
 
+        Args:
+            folder: The folder.
+            trust: Packages whose classes its checkpoint may name, beside abaw's.
+
         Raises:
-            InputError: A file is missing or damaged, or the model was trained on features and sees no video.
+            InputError: A file is missing or damaged, the checkpoint names code that is not trusted, or the
+                model was trained on features and sees no video.
         """
         config_file, checkpoint = folder / "config.yaml", folder / "checkpoints" / "best.ckpt"
         for path in (config_file, checkpoint):
@@ -58,7 +64,9 @@ class TrainedRun:
                 f"{config_file}: is no configuration of a run; train again. ({error})"
             ) from error
         state = read_checkpoint(checkpoint)
-        model = ExpressionModule.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True)
+        model = ExpressionModule.load_from_checkpoint(
+            checkpoint, map_location="cpu", weights_only=True, trust=trust
+        )
         if any(isinstance(e, PrecomputedEncoder) for e in (model.visual_encoder, model.audio_encoder)):
             raise InputError(
                 f"{folder}: the model was trained on features and can't see a video; 'abaw extract' and "

@@ -7,8 +7,16 @@ import pytest
 import torch
 from small import fit_arguments, told_in_one_line
 
+from abaw import EXPRESSIONS
 from abaw.cli import main
-from abaw.postprocess import Decoder, Postprocessing, check_submission, load_scores
+from abaw.postprocess import (
+    Decoder,
+    Postprocessing,
+    SavedScores,
+    check_submission,
+    load_scores,
+    save_scores,
+)
 
 QUIET = "--trainer.enable_progress_bar=false"
 
@@ -67,8 +75,8 @@ def test_options_count_for_every_run_and_an_earlier_average_is_replaced(runs, co
     given = next(corpus.glob("*test_set_sample.txt")).read_text().splitlines()
     template = tmp_path / "sample.txt"
     template.write_text("\n".join([given[0], *given[:0:-1]]) + "\n")
-    (out / "scores").mkdir(parents=True)
-    (out / "scores" / "stale.safetensors").touch()
+    stale = SavedScores(*[torch.zeros(1, 8)] * 5, class_names=EXPRESSIONS)
+    save_scores(out / "scores" / "stale.safetensors", stale)
     assert predict(runs, out, f"--data.template={template}", "--inference.stride=32") == 0
     for folder in (out, out / "run0", out / "run1"):
         check_submission(folder / "predictions.txt", template)

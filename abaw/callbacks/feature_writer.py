@@ -61,7 +61,7 @@ class FeatureWriter(Callback, VideoFeaturesConsumer):
         make_writable(self.output_dir)
         finished: list[str] = []
         if trainer.is_global_zero:
-            for partial in self.output_dir.glob(".*.tmp"):  # of a run that was killed
+            for partial in self.output_dir.glob(".*.safetensors.*.tmp"):  # of a run that was killed
                 partial.unlink()
             finished = self._find_finished(data)
         self._finished = trainer.strategy.broadcast(finished)

@@ -17,6 +17,7 @@ from abaw.postprocess import (
     SavedScores,
     check_template,
     load_scores,
+    own_scores,
     save_scores,
     score_files,
     submit_scores,
@@ -52,7 +53,7 @@ class PredictionWriter(Callback, VideoScoresConsumer):
 
         Raises:
             InputError: If the template does not fit the classes or the videos, a video's name is no file
-                name, or the output folder cannot be written.
+                name, or the output folder cannot be written or holds files that are no scores.
         """
         self._written = set()
         self._enabled = not trainer.fast_dev_run  # type: ignore[attr-defined]
@@ -74,9 +75,11 @@ class PredictionWriter(Callback, VideoScoresConsumer):
             self._scores_path(trainer, video)
         make_writable(submission.parent)
         make_writable(self._scores_dir(trainer))
+        stale = own_scores(self._scores_dir(trainer))
+        trainer.strategy.barrier("stale scores found")
         if trainer.is_global_zero:
-            for stale in (submission, *score_files(self._scores_dir(trainer))):
-                stale.unlink(missing_ok=True)
+            for path in (submission, *stale):
+                path.unlink(missing_ok=True)
         trainer.strategy.barrier("stale scores removed")
 
     def on_video_scored(

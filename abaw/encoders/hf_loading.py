@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
+from abaw.encoders.no_code import check_config, check_overrides
 from abaw.errors import InputError
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def load_config(
     """
     from transformers import AutoConfig
 
+    check_overrides(overrides)
     entries = dict(overrides or {})
     model_type = entries.pop("model_type", None)
     if pretrained and model_type is not None:
@@ -49,7 +51,9 @@ def load_config(
     with _one_line_errors(model_name):
         if model_type is None:
             config: PretrainedConfig
-            config, unknown = AutoConfig.from_pretrained(model_name, return_unused_kwargs=True, **entries)
+            config, unknown = AutoConfig.from_pretrained(
+                model_name, return_unused_kwargs=True, trust_remote_code=False, **entries
+            )
         else:
             defaults = AutoConfig.for_model(model_type)
             unknown = [key for key in entries if not hasattr(defaults, key)]
@@ -61,6 +65,7 @@ def load_config(
         )
     for key, value in forced.items():
         setattr(config, key, value)
+    check_config(model_name, config)
     return config
 
 
@@ -83,11 +88,14 @@ def load_model(model_name: str, config: "PretrainedConfig", pretrained: bool, dt
 
     with _one_line_errors(model_name):
         if not pretrained:
-            model: nn.Module = AutoModel.from_config(config, dtype=getattr(torch, dtype))  # type: ignore[no-untyped-call]
+            model: nn.Module = AutoModel.from_config(  # type: ignore[no-untyped-call]
+                config, dtype=getattr(torch, dtype), trust_remote_code=False
+            )
             return model
         model, report = AutoModel.from_pretrained(
             model_name,
             config=config,
+            trust_remote_code=False,
             dtype=getattr(torch, dtype),
             ignore_mismatched_sizes=True,  # told below, in one line
             output_loading_info=True,

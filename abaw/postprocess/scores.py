@@ -84,6 +84,25 @@ def score_files(folder: Path) -> list[Path]:
     return [path for path in visible(folder) if path.suffix == _SUFFIX]
 
 
+def own_scores(folder: Path) -> list[Path]:
+    """The files of scores in a folder, which a new prediction is going to replace.
+
+    Raises:
+        InputError: If the folder holds other files of their kind, which are not ours to remove.
+    """
+    own = []
+    for path in score_files(folder):
+        try:
+            with safe_open(path, framework="pt") as file:
+                ours = set(file.keys()) == {*_TENSORS} and "class_names" in (file.metadata() or {})
+        except (OSError, SafetensorError):
+            ours = not path.exists()
+        if not ours:
+            raise InputError(f"{path}: is no file of scores, but would be removed; choose another folder")
+        own.append(path)
+    return own
+
+
 def list_scores(folders: Sequence[Path]) -> dict[str, list[Path]]:
     """Files of each video, by name, one for each folder in the folders' order.
 

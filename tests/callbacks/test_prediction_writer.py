@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 from scored import Data, Module, Unreached, run_stage
 from torch.utils.data import DataLoader
 
@@ -11,6 +11,7 @@ from abaw.callbacks.prediction_writer import PredictionWriter
 from abaw.callbacks.results import VideoScores
 from abaw.data.datasets import ChunkDataset
 from abaw.errors import InputError
+from abaw.postprocess import SavedScores, save_scores
 
 NAMES = ["calm", "glad", "sad"]
 
@@ -219,8 +220,7 @@ def test_ranks_write_together_what_one_writes(tmp_path, capsys, world_size):
         for rank in range(world_size)
     ]
     stale = tmp_path / "predictions" / "scores" / "stale.safetensors"
-    stale.parent.mkdir(parents=True)
-    stale.touch()
+    save_scores(stale, SavedScores(*[torch.zeros(1, 3)] * 5, class_names=tuple(NAMES)))
     old = tmp_path / "predictions" / "predictions.txt"
     old.touch()
     for writer, trainer in reversed(ranks):
@@ -236,3 +236,15 @@ def test_ranks_write_together_what_one_writes(tmp_path, capsys, world_size):
         f"{name}/{f + 1:05d}.jpg,{('dacbe'.index(name) + f) % 3}" for name in "abcde" for f in range(2)
     ]
     assert rows(tmp_path / "predictions" / "predictions.txt") == expected
+
+
+def test_files_that_are_no_scores_are_not_removed(tmp_path):
+    foreign = tmp_path / "predictions" / "scores" / "weights.safetensors"
+    foreign.parent.mkdir(parents=True)
+    (tmp_path / "predictions" / "predictions.txt").touch()
+    for content in (b"mine", save({"scores": torch.ones(1)})):
+        foreign.write_bytes(content)
+        with pytest.raises(InputError, match=r"weights\.safetensors: is no file of scores"):
+            run(tmp_path, [scored("v", [0, 0])])
+        assert foreign.exists()
+        assert (tmp_path / "predictions" / "predictions.txt").exists()
