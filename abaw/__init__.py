@@ -3,10 +3,10 @@
 The public names are imported when they are first used: ``import abaw`` itself costs no torch.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from abaw.labels import EXPRESSIONS, IGNORE_INDEX
+from abaw.lazy import lazily
 from abaw.version import __version__
 
 if TYPE_CHECKING:
@@ -14,15 +14,4 @@ if TYPE_CHECKING:
     from abaw.predict import predict_video
 
 __all__ = ["EXPRESSIONS", "IGNORE_INDEX", "ExpressionModule", "__version__", "predict_video"]
-
-_LAZY = {"ExpressionModule": "abaw.module", "predict_video": "abaw.predict"}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_LAZY[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_LAZY])
+__getattr__, __dir__ = lazily(__name__, {"ExpressionModule": "abaw.module", "predict_video": "abaw.predict"})

@@ -28,6 +28,19 @@ Facial expressions in the wild, from face and voice, either of which may be miss
 RUN is the folder that fit writes (trainer.default_root_dir). Any option of the configuration can follow, such
 as --data.root DIR or --trainer.max_epochs 20.
 """
+PACKAGES = {
+    "av": "av",
+    "cv2": "opencv-python-headless",
+    "jsonargparse": "jsonargparse",
+    "lightning": "lightning",
+    "matplotlib": "matplotlib",
+    "rich": "rich",
+    "safetensors": "safetensors",
+    "torchaudio": "torchaudio",
+    "torchmetrics": "torchmetrics",
+    "yaml": "PyYAML",
+}
+"""What the commands import and the library's parts do without: module to package."""
 TRAINER_COMMANDS = ("fit", "validate", "test", "robustness", "predict", "tune", "extract")
 
 
@@ -53,6 +66,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except InputError as error:
         # A loader's process wraps the line in its stack trace, and puts the line last.
         line = str(error).strip().splitlines()[-1].removeprefix("abaw.errors.InputError: ")
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in PACKAGES:
+            raise
+        line = f"{PACKAGES[missing]} is not installed, but the commands need it: pip install abaw"
     except KeyboardInterrupt:
         print("abaw: interrupted", file=sys.stderr)
         return 130

@@ -11,7 +11,8 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_warn
 
 # Imported whole so that a YAML file may name their classes without a path.
-import abaw.data
+import abaw.data.datamodule
+import abaw.data.feature_datamodule
 import abaw.encoders
 import abaw.fusion
 import abaw.losses

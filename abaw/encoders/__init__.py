@@ -1,6 +1,7 @@
 """Encoders: face crops and sound in, one feature vector a frame out.
 
-``import abaw.encoders`` stays cheap: transformers is imported when an encoder that needs it is built.
+``import abaw.encoders`` stays cheap: transformers and torchaudio are imported when an encoder that needs them
+is built.
 """
 
 from abaw.encoders.base import AudioEncoder, VisualEncoder

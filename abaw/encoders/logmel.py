@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor, nn
-from torchaudio.transforms import MelSpectrogram
 
 from abaw.encoders.sound import SAMPLE_RATE, SoundEncoder
 
@@ -25,6 +24,9 @@ class LogMelEncoder(SoundEncoder):
     """
 
     def __init__(self, out_features: int = 128, n_mels: int = 64) -> None:
+        # Here alone: the other encoders, and a model that only looks, need no torchaudio.
+        from torchaudio.transforms import MelSpectrogram
+
         n_fft, hop = 512, 160
         super().__init__(out_features, span=n_fft, stride=2 * hop)
         self.mel = MelSpectrogram(

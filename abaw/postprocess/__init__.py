@@ -1,4 +1,7 @@
-"""From the logits of windows to one label a frame, and to the file that the challenge accepts."""
+"""From the logits of windows to one label a frame, and to the file that the challenge accepts.
+
+Importing this package imports torch, einops and numpy alone.
+"""
 
 from abaw.postprocess.bias import fit_bias
 from abaw.postprocess.decoding import Decoder, Smoothing

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-import yaml
 from torch import Tensor
 
 from abaw.errors import InputError
@@ -100,6 +99,8 @@ class Postprocessing:
             path: Usually ``postprocess.yaml`` in a run's folder; replaced if it is there.
             comment: Put before everything else, for readers.
         """
+        import yaml  # here alone: who votes and decides needs no files
+
         tree: dict[str, Any] = {"class_names": list(self.class_names), **_describe(self.decoder)}
         tree["folds"] = [{"videos": list(f.videos), **_describe(f.decoder)} for f in self.folds]
         tree["transitions"] = None if self.transitions is None else [list(row) for row in self.transitions]
@@ -119,6 +120,8 @@ class Postprocessing:
         Raises:
             InputError: If it cannot be read, is malformed, or is for other classes.
         """
+        import yaml
+
         try:
             tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
         except OSError as error:

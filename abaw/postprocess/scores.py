@@ -5,8 +5,6 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from abaw.errors import InputError
@@ -56,6 +54,8 @@ def likeliest(scores: Tensor, covered: Tensor) -> Tensor:
 
 def save_scores(path: Path, saved: SavedScores) -> None:
     """Write ``<video>.safetensors``, whole or not at all; the metadata holds the classes' names."""
+    from safetensors.torch import save_file  # here alone: who votes and decides needs no files
+
     # Copies, since the format takes no two tensors of the same memory.
     tensors = {name: getattr(saved, name).clone(memory_format=torch.contiguous_format) for name in _TENSORS}
     with replacing(path) as temporary:
@@ -68,6 +68,8 @@ def load_scores(path: Path) -> SavedScores:
     Raises:
         InputError: If the file cannot be read, or is none of that kind.
     """
+    from safetensors import SafetensorError, safe_open
+
     try:
         with safe_open(path, framework="pt") as file:
             names = tuple((file.metadata() or {})["class_names"].split(","))
@@ -90,6 +92,8 @@ def own_scores(folder: Path) -> list[Path]:
     Raises:
         InputError: If the folder holds other files of their kind, which are not ours to remove.
     """
+    from safetensors import SafetensorError, safe_open
+
     own = []
     for path in score_files(folder):
         try:
