@@ -4,7 +4,6 @@
     python benchmarks/inference.py votes
     python benchmarks/inference.py overlap
     python benchmarks/inference.py memory
-    python benchmarks/inference.py encoders
 
 ``votes``: the scores of 36,000 overlapping windows become one a frame, by pyannote.audio's
 ``Inference.aggregate``, by MONAI's ``sliding_window_inference`` and by ``SoftVoting``. Both rivals are handed
@@ -17,9 +16,6 @@ overlap of 50, 75 and 90 %. The ideal is the windows' frames over the video's (w
 in a long one); the scores are the same.
 
 ``memory``: peak memory of a process that predicts one minute, and of one that predicts sixty.
-
-``encoders``: from files to votes with BEiT-large and WavLM-large, beside the encoders alone on batches that
-lie on the device; for a GPU. Weights are random: nothing is downloaded, and the cost is the real one.
 """
 
 import argparse

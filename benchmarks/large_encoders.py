@@ -1,23 +1,10 @@
-"""Cost of the paper's encoders: `examples/affwild2_beit_wavlm.yaml` with random weights of the full size.
+"""The paper's encoders with random weights: nothing is downloaded, and the cost is the real one."""
 
-    abaw synth corpus
-    python benchmarks/large_encoders.py corpus
-
-Trains some steps, scores the validation videos whole, and prints the device, frames a second and peak
-memory. The weights are random: nothing is downloaded, the scores mean nothing, the cost is the real one.
-"""
-
-import argparse
 import json
-import resource
-import tempfile
-import time
 from pathlib import Path
+from typing import Any
 
-import lightning.pytorch as pl
 import torch
-
-from abaw.cli import main
 
 BEIT_LARGE = {
     "model_type": "beit",
@@ -37,77 +24,40 @@ WAVLM_LARGE = {
     "feat_extract_norm": "layer",
     "do_stable_layer_norm": True,
 }
+_TINY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+TINY_BEIT = BEIT_LARGE | _TINY | {"image_size": 32}
+TINY_WAVLM = (
+    WAVLM_LARGE
+    | _TINY
+    | {"conv_dim": [16] * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4}
+)
+
+VISUAL = "microsoft/beit-large-patch16-224-pt22k"
+AUDIO = "microsoft/wavlm-large"
 
 
-class Meter(pl.Callback):
-    """Counts the frames of a stage and the seconds that they take, data loading included."""
+def write_checkpoint(folder: Path, config: dict[str, Any], device: torch.device) -> None:
+    """Write a random network as `from_pretrained` reads it.
 
-    def __init__(self) -> None:
-        self.figures: dict[str, float] = {}
+    In a working directory that has such a folder under a hub's name, that name is the folder: the code that
+    loads pretrained weights runs as it stands.
 
-    def _start(self, *_: object) -> None:
-        self.frames = 0
-        if torch.cuda.is_available():
-            torch.cuda.reset_peak_memory_stats()
-        self.begin = time.perf_counter()
+    Args:
+        folder: Where to.
+        config: Entries of transformers' configuration, ``model_type`` among them.
+        device: Where the weights are drawn: 300 million take a CPU a while.
+    """
+    from transformers import AutoConfig, AutoModel
 
-    def _count(self, trainer: pl.Trainer, module: object, outputs: object, batch: dict, *_: object) -> None:
-        self.frames += int((batch["frame"] >= 0).sum())
-
-    def _end(self, stage: str) -> None:
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-            peak = torch.cuda.max_memory_allocated()
-        else:
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        seconds = time.perf_counter() - self.begin
-        print(
-            f"{stage}: {self.frames} frames in {seconds:.1f} s, {self.frames / seconds:.1f} frames/s, "
-            f"peak {'GPU' if torch.cuda.is_available() else 'process'} memory {peak / 2**30:.2f} GiB"
-        )
-
-    on_train_epoch_start = _start
-    on_train_batch_end = _count
-    on_validation_epoch_start = _start
-    on_validation_batch_end = _count
-
-    def on_train_epoch_end(self, *_: object) -> None:
-        self._end("training")
-
-    def on_validation_epoch_end(self, *_: object) -> None:
-        self._end("whole-video evaluation")
-
-
-def measure() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("corpus", type=Path)
-    parser.add_argument("--steps", type=int, default=20, help="training steps (default: 20)")
-    parser.add_argument("--batches", type=int, default=None, help="evaluation batches (default: all)")
-    given = parser.parse_args()
-    gpu = torch.cuda.is_available()
-    print("device:", torch.cuda.get_device_name() if gpu else "CPU", "| torch", torch.__version__)
-    limit = ["--trainer.limit_val_batches", str(given.batches)] if given.batches else []
-    common = [
-        "--data.root", str(given.corpus),
-        "--model.visual_encoder.init_args.pretrained", "false",
-        "--model.visual_encoder.init_args.config_overrides", json.dumps(BEIT_LARGE),
-        "--model.audio_encoder.init_args.pretrained", "false",
-        "--model.audio_encoder.init_args.config_overrides", json.dumps(WAVLM_LARGE),
-        "--trainer.accelerator", "gpu" if gpu else "cpu",
-        "--trainer.devices", "1",
-        "--trainer.strategy", "auto",
-        "--trainer.callbacks+", f"{__name__}.Meter",
-        "--trainer.enable_progress_bar", "false",
-        "--trainer.num_sanity_val_steps", "0",
-        *limit,
-    ]  # fmt: skip
-    config = Path(__file__).parents[1] / "examples" / "affwild2_beit_wavlm.yaml"
-    with tempfile.TemporaryDirectory() as folder:
-        options = ["--trainer.default_root_dir", folder, "--trainer.max_steps", str(given.steps)]
-        raise SystemExit(main(["fit", "--config", str(config), *common, *options]))
-
-
-if __name__ == "__main__":
-    measure()
+    entries = dict(config)
+    with torch.device(device):
+        network = AutoModel.from_config(AutoConfig.for_model(entries.pop("model_type"), **entries))
+    network.save_pretrained(folder)
+    # As the checkpoints of these names have it.
+    prepared: dict[str, Any] = {"do_normalize": True}
+    if "image_size" in config:
+        size = {"height": config["image_size"], "width": config["image_size"]}
+        prepared |= {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "size": size}
+    else:
+        prepared |= {"sampling_rate": 16000}
+    (folder / "preprocessor_config.json").write_text(json.dumps(prepared))

@@ -16,16 +16,14 @@ import av
 import cv2
 import numpy as np
 import torch
-from large_encoders import BEIT_LARGE, WAVLM_LARGE
+from large_encoders import BEIT_LARGE
 from machine import machine
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
 from abaw import ExpressionModule, predict_video
-from abaw.data.datasets import Loader
-from abaw.data.single import open_video
-from abaw.encoders import ConvVisualEncoder, HFAudioEncoder, HFVisualEncoder, LogMelEncoder
+from abaw.encoders import ConvVisualEncoder, HFVisualEncoder, LogMelEncoder
 from abaw.engine import VideoAssembler, WindowVoter
 from abaw.fusion import DualBranchTransformer
 from abaw.postprocess import SoftVoting, window_starts
@@ -203,56 +201,8 @@ def memory(given: argparse.Namespace) -> None:
         print(f"{name}: features of an hour at 30 fps take {108_000 * 4 * size / 2**20:.0f} MiB in float32")
 
 
-# On a GPU: the share of what the encoders alone reach.
-
-
-@torch.inference_mode()
-def encoders(given: argparse.Namespace) -> None:
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = "bfloat16" if device.type == "cuda" else "float32"
-    visual = HFVisualEncoder(pretrained=False, config_overrides=BEIT_LARGE, dtype=dtype)
-    audio = HFAudioEncoder(pretrained=False, config_overrides=WAVLM_LARGE, dtype=dtype)
-    model = ExpressionModule(visual, audio, DualBranchTransformer(1024, 1024, CLASSES)).to(device).eval()
-    with tempfile.TemporaryDirectory() as folder:
-        clip, crops = Path(folder) / "clip.mp4", Path(folder) / "crops"
-        write_clip(clip, given.seconds, size=112)
-        crops.mkdir()
-        for number in range(1, 25 * given.seconds + 1):
-            picture = np.random.default_rng(number % 50).integers(0, 256, (112, 112, 3), dtype=np.uint8)
-            cv2.imwrite(str(crops / f"{number:05d}.jpg"), cv2.blur(picture, (9, 9)))
-        options = {"batch_size": 4, "num_workers": given.workers}
-        chunks = open_video(clip, crops, Path(folder), **options)
-        batches = [model.transfer_batch_to_device(batch, device, 0) for batch in chunks]
-        frames = 25 * given.seconds
-        table = Table(title=f"BEiT-large + WavLM-large, {dtype}: {machine()}")
-        for column in ("", "frames/s", "share"):
-            table.add_column(column, justify="right")
-        alone, whole = [], []
-        for _ in range(given.repeats):
-            begin = clock_of(device)
-            for batch in batches:
-                model.encode(batch)
-            alone.append(frames / (clock_of(device) - begin))
-            begin = clock_of(device)
-            run_engine(model, open_video(clip, crops, Path(folder), **options))
-            whole.append(frames / (clock_of(device) - begin))
-        table.add_row("encoders alone, batches on the device", f"{median(alone):.1f}", "1.00")
-        table.add_row("files to votes", f"{median(whole):.1f}", f"{median(whole) / median(alone):.2f}")
-    Console(width=120).print(table)
-    if device.type == "cuda":
-        print(f"peak GPU memory {torch.cuda.max_memory_allocated() / 2**30:.2f} GiB")
-
-
-def run_engine(model: ExpressionModule, chunks: Loader) -> None:
-    assembler = VideoAssembler()
-    for batch in chunks:
-        batch = model.transfer_batch_to_device(batch, model.device, 0)
-        for video in assembler.add(model.encode(batch), batch):
-            WindowVoter().vote(model.fusion, video, CLASSES)[0].cpu()
-
-
 def add_commands(commands: argparse._SubParsersAction) -> None:
-    """Add ``overlap``, ``memory`` and ``encoders`` to a command line."""
+    """Add ``overlap`` and ``memory`` to a command line."""
     shape = {"formatter_class": argparse.ArgumentDefaultsHelpFormatter}
     one = commands.add_parser("overlap", help="each frame encoded once, or with each window", **shape)
     one.set_defaults(run=overlap)
@@ -263,11 +213,6 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     two = commands.add_parser("memory", help="peak memory over length", **shape)
     two.set_defaults(run=memory)
     two.add_argument("--minutes", type=int, nargs="+", default=[1, 60], help="lengths of the videos")
-    three = commands.add_parser("encoders", help="the encoders' share of the time", **shape)
-    three.set_defaults(run=encoders)
-    three.add_argument("--seconds", type=int, default=60, help="length of the video")
-    three.add_argument("--workers", type=int, default=8, help="processes that read")
-    three.add_argument("--repeats", type=int, default=3, help="runs of each rival")
 
 
 if __name__ == "__main__":  # in a process of its own, for its memory

@@ -1,0 +1,1 @@
+"""All that wants a CUDA device, by one script: `benchmarks/gpu.sh`."""
