@@ -2,84 +2,34 @@
 
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import TracebackType
+from typing import Any
 
 import torch
-from torch import Tensor
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from abaw.data.batch import Batch
 from abaw.data.datasets import Loader
-from abaw.data.faces import FaceDetector, Picture, write_crops
-from abaw.data.single import open_video
+from abaw.data.faces import FaceDetector, FaceFollower, Picture, write_crops
+from abaw.data.single import VOICE_RATE, open_video
+from abaw.data.video import picture_rate
 from abaw.engine import VideoAssembler, VideoFeatures, WindowVoter, compile_encoders
+from abaw.errors import InputError
+from abaw.labels import IGNORE_INDEX
 from abaw.module import ExpressionModule
 from abaw.postprocess import Average, Weighting, likeliest
+from abaw.timeline import Stretch, VideoPrediction
 from abaw.trained_run import TrainedRun
 
+__all__ = ["Stretch", "VideoPrediction", "predict_video"]
 
-class Stretch(NamedTuple):
-    """Consecutive frames with the same expression, and the same modalities to tell it by."""
-
-    start: float
-    """Seconds on the video's clock, of the first frame."""
-    end: float
-    """Seconds: where the next stretch starts, or one frame after the last."""
-    expression: str
-    """Name of the class."""
-    score: float
-    """Its mean probability over the frames that have scores; 0 where none has."""
-    face: bool
-    """Whether a face was there."""
-    voice: bool
-    """Whether the sound track covered the frames."""
-
-
-@dataclass(frozen=True)
-class VideoPrediction:
-    """What a model says of one video of N frames; tensors are on the CPU.
-
-    Attributes:
-        video_id: The file's name, without its ending.
-        class_names: Names of the C classes.
-        time: float64 (N,), when each frame is shown, seconds on the video's own clock.
-        scores: float32 (N, C), probabilities; zeros where ``covered`` is False.
-        labels: int64 (N,), the class of each frame: that of the highest score, or what a tuned run decides. A
-            frame that no window covered takes the nearest one's.
-        covered: bool (N,), True where at least one window saw the frame.
-        video_mask: bool (N,), True where a face was there.
-        audio_mask: bool (N,), True where the sound track covered the frame.
-    """
-
-    video_id: str
-    class_names: list[str]
-    time: Tensor
-    scores: Tensor
-    labels: Tensor
-    covered: Tensor
-    video_mask: Tensor
-    audio_mask: Tensor
-
-    def timeline(self) -> list[Stretch]:
-        """The stretches of the video: a new one where the expression, the face or the voice changes."""
-        times = self.time.tolist()
-        times.append(times[-1] + (float(self.time.diff().median()) if len(times) > 1 else 0.0))
-        states = list(
-            zip(self.labels.tolist(), self.video_mask.tolist(), self.audio_mask.tolist(), strict=True)
-        )
-        stretches = []
-        for (label, face, voice), group in groupby(range(len(states)), key=states.__getitem__):
-            frames = list(group)
-            scored = self.scores[frames, label][self.covered[frames]]
-            score = float(scored.mean()) if len(scored) else 0.0
-            start, end = times[frames[0]], times[frames[-1] + 1]
-            stretches.append(Stretch(start, end, self.class_names[label], score, face, voice))
-        return stretches
+Tell = Callable[[int, int], object]
+"""Is called with how many frames are done, and of how many."""
 
 
 def predict_video(
@@ -101,11 +51,15 @@ def predict_video(
     device: torch.device | str | None = None,
     compile: bool = False,
     trust: Sequence[str] = (),
+    progress: bool | None = None,
 ) -> VideoPrediction:
     """Recognise the expression in every frame of one video.
 
     The same engine as ``abaw predict``: frames and sound stream from the disk in chunks, each face passes its
     encoder once, the head votes over overlapping windows. Memory grows by the features alone.
+
+    A file that holds sound alone (its cover is no picture) is a voice without a face, of 30 frames a second;
+    a picture is a video of one frame.
 
     Args:
         model: A module, or the folder of a run of ``abaw fit``, whose best checkpoint and settings are taken,
@@ -113,7 +67,8 @@ def predict_video(
         video: Any file that FFmpeg reads; its voice counts as absent where there is no sound track.
         crops: The folder of the face crops, ``00001.jpg`` and so on, a frame without a face having none.
         face_detector: Where there are no crops: the file of YuNet's weights, to find the largest face of each
-            picture with. Without either, the pictures themselves are taken as face crops.
+            picture with, staying with a person where others are as large, see
+            `abaw.data.faces.FaceFollower`. Without either, the pictures themselves are taken as face crops.
         window: Frames of a window. This and what follows down to ``clip_samples`` should be what it was in
             training: ``None`` means what the run says, and for a module the defaults of
             :class:`~abaw.data.AffWild2DataModule` and :class:`~abaw.callbacks.SlidingWindowInference`.
@@ -131,12 +86,18 @@ def predict_video(
         compile: Whether the encoders and the head are compiled (``torch.compile`` with static shapes), which
             pays on long videos; a module's encoders stay so.
         trust: Packages whose classes a run may name, beside abaw's: their code is run.
+        progress: Whether to show on stderr how far it is, and how long it will take; ``None``: in a terminal.
 
     Returns:
         Scores and labels of all frames.
 
     Raises:
-        InputError: The video, the crops, the weights or the run can't be read.
+        InputError: The video, the crops, the weights or the run can't be read; or the file holds sound alone,
+            and the model only looks, or crops are given.
+
+    Warns:
+        UserWarning: If several persons are in the pictures; if no face was found; if neither face nor voice
+            is in any frame, so that nothing is told; each with its number.
 
     Example:
         >>> prediction = predict_video("runs/quickstart", "clip.mp4", face_detector="yunet.onnx")
@@ -162,38 +123,52 @@ def predict_video(
     reading, voting = _given(reading), _given(voting)
     postprocessing = half = None
     if not isinstance(model, ExpressionModule):
-        run = TrainedRun.load(Path(model), trust)
+        run = TrainedRun.load(Path(model).expanduser(), trust)
         model, reading, voting = run.model, run.reading | reading, run.voting | voting
         postprocessing, half = run.postprocessing, run.half
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if device is not None:
         model = model.to(device)
+    video = Path(video).expanduser()
+    rate = picture_rate(video)
+    if rate is None:
+        _check_voice_alone(model, video, crops)
     voter = WindowVoter(**voting, compile=compile)
     if compile:
         compile_encoders(model)
     autocast = nullcontext() if half is None else torch.autocast(model.device.type, half)
-    with tempfile.TemporaryDirectory() as scratch, torch.no_grad(), _evaluating(model), autocast:
-        if crops is None and model.visual_encoder is not None:
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        _Steps(progress) as steps,
+        torch.no_grad(),
+        _evaluating(model),
+        autocast,
+    ):
+        if crops is None and model.visual_encoder is not None and rate is not None:
             crops = Path(scratch) / "crops"
-            if face_detector is None:
-                warnings.warn("neither crops nor face_detector: whole pictures count as faces", stacklevel=2)
-            write_crops(video, crops, FaceDetector(face_detector) if face_detector else _whole_picture)
+            _find_faces(video, crops, face_detector, steps.step("Finding faces"))
         chunks = open_video(video, crops, Path(scratch) / "sound", num_workers=num_workers, **reading)
-        features = _encode(model, _ahead(chunks))
+        features = _encode(model, _ahead(chunks), steps.step("Encoding"))
         scores, covered = voter.vote(model.fusion, features, len(model.class_names))
     scores, covered = scores.cpu(), covered.cpu()
-    labels = likeliest(scores, covered)
+    video_mask, audio_mask = features.video_mask.cpu(), features.audio_mask.cpu()
+    given = video_mask | audio_mask
+    if not given.any():
+        _warn_of_nothing(model, video, len(given))
+    answered = covered & given
+    labels = likeliest(scores, answered)
     if postprocessing is not None:
-        labels = postprocessing(scores, covered, features.video_id)[1]
+        labels = postprocessing(scores, answered, features.video_id)[1]
     return VideoPrediction(
         video_id=features.video_id,
         class_names=model.class_names,
         time=features.time,
-        scores=scores,
-        labels=labels,
+        scores=scores * answered[:, None],
+        labels=labels.masked_fill(~given, IGNORE_INDEX),
         covered=covered,
-        video_mask=features.video_mask.cpu(),
-        audio_mask=features.audio_mask.cpu(),
+        video_mask=video_mask,
+        audio_mask=audio_mask,
+        frame_seconds=1 / (rate or VOICE_RATE),
     )
 
 
@@ -221,13 +196,76 @@ def _ahead(chunks: Loader) -> Iterator[Batch]:
             yield batch
 
 
-def _encode(model: ExpressionModule, chunks: Iterator[Batch]) -> VideoFeatures:
+def _encode(model: ExpressionModule, chunks: Iterator[Batch], tell: Tell) -> VideoFeatures:
     assembler = VideoAssembler()
+    done = 0
     for batch in chunks:
+        done += int((batch["frame"] >= 0).sum())
+        tell(done, batch["num_frames"][0])
         batch = model.transfer_batch_to_device(batch, model.device, 0)
         for video in assembler.add(model.encode(batch), batch):
             return video
     raise AssertionError("the last chunk completes the video")
+
+
+def _find_faces(video: Path, crops: Path, weights: str | Path | None, tell: Tell) -> None:
+    """Write the crops of one person's face, and say in words what is odd about them."""
+    if weights is None:
+        warnings.warn("neither crops nor face_detector: whole pictures count as faces", stacklevel=3)
+        write_crops(video, crops, _whole_picture, tell)
+        return
+    follower = FaceFollower(FaceDetector(weights))
+    found = write_crops(video, crops, follower, tell)
+    if not found.any():
+        warnings.warn(f"{video}: no face was found in any of its {len(found)} pictures", stacklevel=3)
+    if rivals := follower.describe():
+        warnings.warn(f"{video}: {rivals}", stacklevel=3)
+
+
+def _check_voice_alone(model: ExpressionModule, video: Path, crops: str | Path | None) -> None:
+    if model.audio_encoder is None:
+        raise InputError(f"{video}: holds no picture, sound alone, and the model only looks; give a video.")
+    if crops is not None:
+        raise InputError(
+            f"{video}: holds no picture, sound alone, that crops could belong to; leave crops out, or give "
+            "the video."
+        )
+
+
+def _warn_of_nothing(model: ExpressionModule, video: Path, num_frames: int) -> None:
+    missing = "neither face nor voice"
+    if model.audio_encoder is None:
+        missing = "no face, and the model only looks"
+    elif model.visual_encoder is None:
+        missing = "no voice, and the model only listens"
+    warnings.warn(
+        f"{video}: in all of its {num_frames} frames there is {missing}; nothing is told of them",
+        stacklevel=3,
+    )
+
+
+class _Steps:
+    """Bars on stderr, one for each step; none where nobody looks."""
+
+    def __init__(self, show: bool | None) -> None:
+        console = Console(stderr=True)
+        columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), "left:", TimeRemainingColumn())
+        show = (console.is_terminal or console.is_jupyter) if show is None else show
+        self._bars = Progress(*columns, console=console, disable=not show)
+
+    def __enter__(self) -> "_Steps":
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+
+    def step(self, description: str) -> Tell:
+        """Add a bar, and return what moves it."""
+        task = self._bars.add_task(description, total=None)
+        return lambda done, total: self._bars.update(task, completed=done, total=total)
 
 
 def _whole_picture(picture: Picture) -> Picture:

@@ -1,8 +1,17 @@
+import errno
+import os
+import re
+import shutil
+import warnings
+import wave
 from pathlib import Path
 
+import cv2
 import lightning.pytorch as pl
+import numpy as np
 import pytest
 import torch
+from aff_wild2_files import write_media, write_song
 from small import fit_arguments
 
 import abaw
@@ -14,7 +23,7 @@ from abaw.encoders import ConvVisualEncoder, LogMelEncoder
 from abaw.errors import InputError
 from abaw.fusion import DualBranchTransformer
 from abaw.postprocess import Decoder, Postprocessing
-from abaw.predict import VideoPrediction
+from abaw.trained_run import TrainedRun
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*videos have:UserWarning"),
@@ -90,10 +99,12 @@ def test_says_what_the_trainer_says(
             )
             # The labels' number rules in a corpus; here, that of the pictures.
             n = min(len(prediction.scores), len(expected.scores)) - 16
-            torch.testing.assert_close(prediction.scores[:n], expected.scores[:n], atol=1e-5, rtol=0)
+            given = prediction.seen_or_heard
+            scores = expected.scores[:n] * given[:n, None]
+            torch.testing.assert_close(prediction.scores[:n], scores, atol=1e-5, rtol=0)
             assert torch.equal(prediction.video_mask[:n], expected.video_mask[:n])
             assert torch.equal(prediction.audio_mask[:n], expected.audio_mask[:n])
-            assert torch.equal(prediction.labels, prediction.scores.argmax(-1))
+            assert torch.equal(prediction.labels[given], prediction.scores.argmax(-1)[given])
         compared += 1
     assert compared >= 2
     assert model.training
@@ -197,37 +208,181 @@ def test_a_run_brings_its_precision(
     assert seen == {(True, torch.bfloat16)}
 
 
-def test_the_score_of_a_stretch_is_that_of_its_scored_frames() -> None:
-    yes, covered = torch.ones(3, dtype=torch.bool), torch.tensor([True, False, True])
-    scores = torch.tensor([[0.2, 0.8], [0.0, 0.0], [0.4, 0.6]])
-    time = torch.arange(3, dtype=torch.float64)
-    labels = torch.tensor([1, 1, 1])
-    (stretch,) = VideoPrediction("v", ["calm", "glad"], time, scores, labels, covered, yes, yes).timeline()
-    assert stretch.score == pytest.approx(0.7)
+def test_a_video_of_one_frame_lasts_as_long_as_its_rate_says(tmp_path: Path) -> None:
+    write_media(tmp_path / "v.mp4", num_frames=1, rate=8)
+    cv2.imwrite(str(tmp_path / "v.png"), np.full((48, 64, 3), 99, np.uint8))
+    for name, seconds in {"v.mp4": 1 / 8, "v.png": 1 / 25}.items():
+        with pytest.warns(UserWarning, match="whole pictures"):
+            (stretch,) = abaw.predict_video(make_model(), tmp_path / name, window=4).timeline()
+        assert (stretch.start, stretch.end) == (0.0, pytest.approx(seconds))
+        assert stretch.face
+        assert not stretch.voice
 
 
-def test_timeline() -> None:
-    def mask(text: str) -> torch.Tensor:
-        return torch.tensor([c == "1" for c in text])
+@pytest.fixture
+def gaps(tmp_path: Path) -> tuple[Path, Path]:
+    """A video of 12 frames that is silent from the sixth on, and its crops: none in 1-2, 7-9 and 12."""
+    write_media(tmp_path / "v.avi", num_frames=12, rate=25, sound=np.full(3200, 0.3))
+    crops = tmp_path / "crops"
+    crops.mkdir()
+    for number in (3, 4, 5, 6, 10, 11):
+        cv2.imwrite(str(crops / f"{number:05d}.jpg"), np.full((112, 112, 3), 20 * number, np.uint8))
+    return tmp_path / "v.avi", crops
 
-    scores = torch.tensor([[0.6, 0.4], [0.8, 0.2], [0.9, 0.1], [0.3, 0.7]])
-    prediction = VideoPrediction(
-        "v",
-        ["calm", "glad"],
-        torch.tensor([0.5, 1.0, 1.5, 2.0], dtype=torch.float64),
-        scores,
-        scores.argmax(-1),
-        mask("1111"),
-        mask("1101"),
-        mask("1111"),
-    )
-    timeline = prediction.timeline()
-    assert [(s.start, s.end, s.expression, s.face) for s in timeline] == [
-        (0.5, 1.5, "calm", True),
-        (1.5, 2.0, "calm", False),
-        (2.0, 2.5, "glad", True),
-    ]
-    assert [s.score for s in timeline] == pytest.approx([0.7, 0.9, 0.7])
+
+def models() -> dict[str, ExpressionModule]:
+    torch.manual_seed(0)
+    eyes, ears = ConvVisualEncoder(out_features=8), LogMelEncoder(out_features=8)
+    return {
+        "both": ExpressionModule(eyes, ears, DualBranchTransformer(8, 8, 8, dim=16)),
+        "eyes": ExpressionModule(eyes, None, DualBranchTransformer(8, 1, 8, dim=16)),
+        "ears": ExpressionModule(None, ears, DualBranchTransformer(1, 8, 8, dim=16)),
+    }
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"), [("both", "111111000110"), ("eyes", "001111000110"), ("ears", "111110000000")]
+)
+@pytest.mark.parametrize("window", [4, 64])
+def test_nothing_seen_and_nothing_heard_is_no_answer(
+    gaps: tuple[Path, Path], kind: str, told: str, window: int
+) -> None:
+    video, crops = gaps
+    prediction = abaw.predict_video(models()[kind], video, crops=crops, window=window)
+    given = torch.tensor([c == "1" for c in told])
+    assert prediction.seen_or_heard.equal(given)
+    assert prediction.covered.all(), "windows have seen the frames all the same"
+    assert (prediction.labels == abaw.IGNORE_INDEX).equal(~given)
+    assert prediction.labels[given].equal(prediction.scores.argmax(-1)[given])
+    assert (prediction.scores.sum(-1) - given.float()).abs().max() < 1e-5
+    for stretch in prediction.timeline():
+        frames = given[round(stretch.start * 25) : round(stretch.end * 25)]
+        assert (stretch.expression is not None) == (stretch.face or stretch.voice) == bool(frames.all())
+        assert (stretch.score > 0) == bool(frames.any())
+
+
+def test_a_tuned_run_does_not_smooth_over_what_it_cannot_tell(
+    gaps: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video, crops = gaps
+    seen = {}
+
+    def spy(self, scores, covered=None, video_id=None):
+        seen["covered"] = covered
+        return scores, torch.full((len(scores),), 3)
+
+    monkeypatch.setattr(Postprocessing, "__call__", spy)
+    tuned = Postprocessing(abaw.EXPRESSIONS, Decoder())
+    run = TrainedRun(models()["both"], {}, {}, None, tuned)
+    monkeypatch.setattr(TrainedRun, "load", lambda *_: run)
+    prediction = abaw.predict_video("run", video, crops=crops)
+    assert seen["covered"].equal(prediction.seen_or_heard)
+    assert prediction.labels.tolist() == [3] * 6 + [-1] * 3 + [3] * 2 + [-1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("both", "in all of its 7 frames there is neither face nor voice; nothing is told"),
+        ("eyes", "in all of its 7 frames there is no face, and the model only looks; nothing"),
+        ("ears", "in all of its 7 frames there is no voice, and the model only listens; nothing"),
+    ],
+)
+def test_a_video_without_anything_is_told_with_the_number_of_its_frames(
+    tmp_path: Path, kind: str, words: str
+) -> None:
+    video, crops = tmp_path / "v.mp4", tmp_path / "crops"
+    write_media(video, num_frames=7, sound=np.full(5000, 0.3) if kind == "eyes" else None)
+    crops.mkdir()
+    with pytest.warns(UserWarning, match=words) as caught:
+        prediction = abaw.predict_video(models()[kind], video, crops=crops, window=4)
+    assert len(caught) == 1
+    assert prediction.labels.tolist() == [-1] * 7
+    assert not prediction.scores.any()
+    assert [(s.expression, s.score) for s in prediction.timeline()] == [(None, 0.0)]
+
+
+@pytest.mark.parametrize("name", ["v.m4a", "cover.mp3", "v.wav"])
+def test_a_voice_without_pictures_is_a_timeline_of_the_voice(tmp_path: Path, name: str) -> None:
+    write_song(tmp_path / name, 0.3 * np.sin(np.arange(24_000) * 0.2), cover=name.startswith("cover"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        prediction = abaw.predict_video(make_model(), tmp_path / name, window=8)
+    # AAC's last frame is filled up.
+    assert 45 <= len(prediction.time) <= 48
+    np.testing.assert_allclose(prediction.time.diff(), 1 / 30, atol=1e-6)
+    assert not prediction.video_mask.any()
+    assert prediction.audio_mask.all()
+    heard = abaw.predict_video(models()["ears"], tmp_path / name, window=8)
+    assert heard.audio_mask.all()
+    with pytest.raises(InputError, match=rf"{name}: holds no picture, .* the model only looks; give a video"):
+        abaw.predict_video(models()["eyes"], tmp_path / name)
+    with pytest.raises(InputError, match=rf"{name}: holds no picture, .* leave crops out"):
+        abaw.predict_video(make_model(), tmp_path / name, crops=tmp_path)
+
+
+def test_crops_of_something_else_are_refused_or_counted(gaps: tuple[Path, Path], tmp_path: Path) -> None:
+    video, crops = gaps
+    for number in (13, 400):
+        shutil.copy(crops / "00003.jpg", crops / f"{number:05d}.jpg")
+    with pytest.warns(UserWarning, match="2 crops are numbered beyond the 12 frames,"):
+        abaw.predict_video(make_model(), video, crops=crops)
+    for path in crops.glob("0000?.jpg"):
+        path.unlink()
+    for number in (10, 11):
+        (crops / f"{number:05d}.jpg").unlink()
+    with pytest.raises(InputError, match="crops: none of its 2 files is a crop of the video's 12 frames"):
+        abaw.predict_video(make_model(), video, crops=crops)
+
+
+def test_progress_is_shown_on_stderr_if_asked_for(
+    gaps: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    video, _ = gaps
+    with pytest.warns(UserWarning, match="whole pictures"):
+        abaw.predict_video(models()["eyes"], video, progress=True)
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    for step in ("Finding faces", "Encoding"):
+        assert re.search(rf"{step}.*12/12", shown.err)
+    with pytest.warns(UserWarning, match="whole pictures"):
+        abaw.predict_video(models()["eyes"], video)  # not a terminal
+    assert capsys.readouterr() == ("", "")
+
+
+def test_home_is_known(gaps: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    prediction = abaw.predict_video(make_model(), "~/v.avi", crops="~/crops")
+    assert len(prediction.labels) == 12
+    for argument, name in {"face_detector": "~/no.onnx", "model": "~/run", "video": "~/no.mp4"}.items():
+        arguments = {"model": make_model(), "video": "~/v.avi", argument: name}
+        with pytest.raises(InputError, match=str(tmp_path)):
+            abaw.predict_video(**arguments)
+
+
+@pytest.mark.filterwarnings("ignore:.*whole pictures:UserWarning")
+@pytest.mark.parametrize("fails", ["crops", "sound"])
+def test_a_full_disk_is_told_in_words(
+    gaps: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    where = {"crops": (Path, "write_bytes"), "sound": (wave.Wave_write, "writeframesraw")}
+    monkeypatch.setattr(*where[fails], full)
+    crops = None if fails == "crops" else gaps[1]
+    with pytest.raises(InputError, match=r"TMPDIR.*No space left|No space left.*TMPDIR"):
+        abaw.predict_video(make_model(), gaps[0], crops=crops)
+
+
+def test_a_video_without_a_face_says_so_and_nothing_of_crops(real: Path, tmp_path: Path) -> None:
+    write_media(tmp_path / "v.avi", num_frames=6, sound=np.full(8000, 0.3))
+    detector = real / "yunet_n_320_320.onnx"
+    with pytest.warns(UserWarning, match="no face was found in any of its 6 pictures") as caught:
+        prediction = abaw.predict_video(make_model(), tmp_path / "v.avi", face_detector=detector)
+    assert len(caught) == 1
+    assert not prediction.video_mask.any()
+    assert (prediction.labels >= 0).all(), "there is the voice"
 
 
 @pytest.mark.slow

@@ -70,6 +70,7 @@ def load_recordings(
     targets: Mapping[str, NDArray[np.int64]],
     sounds: Mapping[str, SoundTrack],
     crops: Mapping[str, CropFiles],
+    tell: bool = True,
 ) -> list[Recording]:
     """Put the crops and the sound of all videos on the clock of their frames.
 
@@ -81,6 +82,7 @@ def load_recordings(
         targets: What `read_targets` read.
         sounds: The sound of each raw video, by `Video.raw_id`.
         crops: What `read_crops` listed.
+        tell: Whether to warn of what is missing; if not, the caller does.
     """
     recordings = []
     differences: dict[str, int] = {}
@@ -106,8 +108,9 @@ def load_recordings(
                 broken=torch.zeros(len(target), dtype=torch.bool),
             )
         )
-    _warn_of_missing_crops(videos, recordings)
-    _warn_of_differences(differences)
+    if tell:
+        _warn_of_missing_crops(videos, recordings)
+        _warn_of_differences(differences)
     # One piece of shared memory, not one a video: each would keep a file open.
     lengths = [len(recording) for recording in recordings]
     broken = torch.zeros(sum(lengths), dtype=torch.bool).share_memory_()  # type: ignore[no-untyped-call]

@@ -1,18 +1,27 @@
 """One video that belongs to no corpus, in chunks."""
 
 import math
+import warnings
+from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
+import numpy as np
 import torch
+from safetensors import SafetensorError
 
+from abaw.data.audio import SAMPLE_RATE, SoundTrack, cache_sound
+from abaw.data.crops import CropFiles, crop_name
 from abaw.data.datasets import ChunkDataset, Loader
 from abaw.data.layout import Video
 from abaw.data.recordings import load_recordings, read_crops
 from abaw.data.samplers import VideoShardSampler
-from abaw.data.sound_cache import open_sounds
 from abaw.data.windows import WindowReader
 from abaw.data.windows import clip_samples as longest_clip
 from abaw.errors import InputError
+
+VOICE_RATE: Final = 30.0
+"""Frames a second of a voice without pictures, as most of Aff-Wild2's videos have."""
 
 
 def open_video(
@@ -29,10 +38,12 @@ def open_video(
 ) -> Loader:
     """Decode the sound of one video and serve it whole: chunks of `abaw.data.Batch`, in order.
 
+    A file that holds sound alone has 30 frames a second, from its first sample to its last.
+
     Args:
         video: Any file that FFmpeg reads.
         crops: The folder of its face crops; None for a model that only listens.
-        cache_dir: Where the decoded sound goes, made if need be.
+        cache_dir: Where the decoded sound goes, made if need be; it is not looked for there.
         window: Frames of a window.
         frame_step: Frames from one frame of a window to the next.
         image_size: Height and width of the crops.
@@ -42,8 +53,12 @@ def open_video(
         clip_samples: S, samples of a chunk's sound; the video's frame rate can ask for more.
 
     Raises:
-        InputError: The video or the folder can't be read.
+        InputError: The video or the folder can't be read, none of the folder's files is a crop, or the sound
+            can't be written.
         ValueError: A number is below 1, or ``audio_context`` below 0.
+
+    Warns:
+        UserWarning: If crops are numbered beyond the video's pictures, with their number.
     """
     numbers = {"window": window, "frame_step": frame_step, "image_size": image_size, "batch_size": batch_size}
     for name, number in numbers.items():
@@ -51,14 +66,17 @@ def open_video(
             raise ValueError(f"{name} must be at least 1, got {number}")
     if not 0 <= audio_context < math.inf:
         raise ValueError(f"audio_context is a number of seconds, not {audio_context}")
-    video, crops = Path(video), None if crops is None else Path(crops)
+    video, crops = Path(video).expanduser(), None if crops is None else Path(crops).expanduser()
     if not video.is_file():
         raise InputError(f"{video}: no such video file.")
     if crops is not None and not crops.is_dir():
         raise InputError(f"{crops}: no such folder; give the folder of the video's face crops, 00001.jpg …")
-    sounds = open_sounds({video.stem: video}, cache_dir, num_threads=1)
+    sound = _decode_sound(video, cache_dir)
     listed = Video(video.stem, "test", video.stem, annotation=None, crops=crops, raw=video)
-    recordings = load_recordings([listed], {}, sounds, read_crops([listed]))
+    files = read_crops([listed])
+    recordings = load_recordings([listed], {}, {video.stem: sound}, files, tell=False)
+    for listing in files.values():
+        _check_crops(listing, len(recordings[0]))
     chunk = window * frame_step
     samples = max(clip_samples, longest_clip([recordings[0].time], chunk - 1, audio_context))
     dataset = ChunkDataset(recordings, WindowReader(samples, image_size, audio_context), chunk, batch_size)
@@ -69,3 +87,34 @@ def open_video(
         num_workers=num_workers,
         pin_memory=torch.cuda.is_available(),
     )
+
+
+def _decode_sound(video: Path, cache_dir: Path) -> SoundTrack:
+    """The sound of a video, and when its pictures are shown: of a voice alone, its frames."""
+    try:
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        sound = cache_sound(video, cache_dir / "sound.safetensors", voice_alone=True)
+    except (OSError, SafetensorError) as error:
+        raise InputError(
+            f"{cache_dir}: the sound can't be written there; make room, or set TMPDIR. ({error})"
+        ) from error
+    if len(sound.picture_times):
+        return sound
+    frames = math.ceil(int(sound.spans.max()) / SAMPLE_RATE * VOICE_RATE)
+    return replace(sound, picture_times=sound.start + np.arange(frames) / VOICE_RATE)
+
+
+def _check_crops(files: CropFiles, num_frames: int) -> None:
+    """Refuse a folder of something else, and tell of crops that no frame has."""
+    used, beyond = int(files.present[:num_frames].sum()), int(files.present[num_frames:].sum())
+    if not used and (beyond or files.others):
+        raise InputError(
+            f"{files.folder}: none of its {beyond + len(files.others)} files is a crop "
+            f"of the video's {num_frames} frames, called {crop_name(0)} and so on; give this video's crops."
+        )
+    if beyond:
+        warnings.warn(
+            f"{files.folder}: {beyond} crops are numbered beyond the {num_frames} frames, and are "
+            "passed over; do they belong to another one?",
+            stacklevel=4,
+        )

@@ -97,12 +97,20 @@ def picture_stream(container: InputContainer) -> VideoStream | None:
     return next((stream for stream in container.streams.video if not stream.disposition & cover), None)
 
 
-def frame_seconds(path: Path) -> float | None:
-    """How long a video's average picture is shown; None where the file doesn't say."""
-    with av.open(str(path)) as container:
-        stream = picture_stream(container)
-        rate = None if stream is None else stream.average_rate
-        return float(1 / rate) if rate else None
+def picture_rate(path: Path) -> float | None:
+    """How many pictures a second a file says that it shows, 0 if it doesn't say; None for sound alone.
+
+    Raises:
+        InputError: The file can't be opened.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such video file.")
+    try:
+        with av.open(str(path)) as container:
+            stream = picture_stream(container)
+            return None if stream is None else float(stream.average_rate or 0)
+    except av.FFmpegError as error:
+        raise unreadable(path, error) from error
 
 
 def picture_time(packet: av.Packet[Any]) -> float | None:
