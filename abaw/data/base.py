@@ -16,10 +16,12 @@ from torch import Tensor
 
 from abaw.data.datasets import ChunkDataset, Loader, Reader, RecordingT, WindowDataset, WindowLoader
 from abaw.data.folds import assign_folds
-from abaw.data.layout import Split, Video, find_template
+from abaw.data.layout import Split, Video
+from abaw.data.places import TEMPLATE_ENDING, choose_template
 from abaw.data.samplers import VideoShardSampler, WindowSampler
 from abaw.data.windows import collate
 from abaw.errors import InputError
+from abaw.files import expand, visible
 
 
 class WindowDataModule(pl.LightningDataModule, ABC, Generic[RecordingT]):
@@ -73,7 +75,7 @@ class WindowDataModule(pl.LightningDataModule, ABC, Generic[RecordingT]):
             raise InputError(f"fold is {fold}, but folds is not set; set folds to their number.")
         if folds is not None and fold >= folds:
             raise InputError(f"fold must be in 0…{folds - 1}, not {fold}.")
-        self.root = Path(root)
+        self.root = expand(root)
         self.window = window
         self.stride = stride
         self.batch_size = batch_size
@@ -82,7 +84,7 @@ class WindowDataModule(pl.LightningDataModule, ABC, Generic[RecordingT]):
         self.balanced = balanced
         self.folds = folds
         self.fold = fold
-        self.template = None if template is None else Path(template)
+        self.template = None if template is None else expand(template)
         self.seed = seed
         self._videos: list[Video] = []
         self._splits: list[Split] = []
@@ -107,7 +109,7 @@ class WindowDataModule(pl.LightningDataModule, ABC, Generic[RecordingT]):
     @property
     def template_path(self) -> Path | None:
         """The submission template, as given or as found in ``root``; None if there isn't one."""
-        return self.template or find_template(self.root)
+        return self.template or choose_template(self.root, visible(self.root, TEMPLATE_ENDING))
 
     def training_targets(self) -> list[NDArray[np.int64]]:
         """The labels of each training video, int64 (N,), -1 where not annotated; needs no ``setup``.

@@ -15,11 +15,13 @@ from abaw.data.augment import Augmentation
 from abaw.data.base import WindowDataModule, check_at_least
 from abaw.data.crops import CropFiles, any_readable, crop_name
 from abaw.data.datasets import Loader
-from abaw.data.layout import RAW_FOLDERS, Split, Video, annotation_files, scan
+from abaw.data.layout import Split, Video, annotation_files, find_videos
+from abaw.data.places import RAW_FOLDERS, Places, find_places
 from abaw.data.recordings import load_recordings, read_crops, read_targets
 from abaw.data.sound_cache import open_sounds
 from abaw.data.windows import Recording, WindowReader, clip_samples
 from abaw.errors import InputError
+from abaw.files import expand
 
 
 class AffWild2DataModule(WindowDataModule[Recording]):
@@ -46,6 +48,10 @@ class AffWild2DataModule(WindowDataModule[Recording]):
         cache_dir: Where decoded sound is kept; ``<root>/.abaw_cache`` if not said.
         allow_missing_audio: Whether raw videos may be missing, or all of them be without sound.
         seed: Of windows, augmentation and order.
+        annotations: The folder that holds ``Train_Set`` and ``Validation_Set``, if it isn't in ``root`` or
+            several fit. Like ``crops`` and ``videos`` it may be on another disk, or be a folder around it.
+        crops: The folders of the crops, or one of them, likewise.
+        videos: The folders of the raw videos, or one of them, likewise.
 
     Raises:
         InputError: An argument is out of range, or (by the methods) something is wrong with the corpus.
@@ -75,6 +81,9 @@ class AffWild2DataModule(WindowDataModule[Recording]):
         cache_dir: str | Path | None = None,
         allow_missing_audio: bool = False,
         seed: int = 0,
+        annotations: str | Path | None = None,
+        crops: Sequence[str | Path] | str | Path | None = None,
+        videos: Sequence[str | Path] | str | Path | None = None,
     ) -> None:
         super().__init__(
             root,
@@ -92,29 +101,40 @@ class AffWild2DataModule(WindowDataModule[Recording]):
         check_at_least(1, image_size=image_size)
         check_at_least(0, audio_context=audio_context)
         # A checkpoint holds plain types alone.
-        root = str(root)
-        template = template if template is None else str(template)
-        cache_dir = cache_dir if cache_dir is None else str(cache_dir)
+        root = str(self.root)
+        template = template if template is None else str(self.template)
+        annotations = annotations if annotations is None else str(expand(annotations))
+        crops, videos = _listed(crops), _listed(videos)
+        cache_dir = cache_dir if cache_dir is None else str(expand(cache_dir))
         self.save_hyperparameters(ignore=["augmentation"], logger=False)
 
         self.image_size = image_size
         self.audio_context = audio_context
         self.augmentation = augmentation
+        self._given: dict[str, Any] = {"annotations": annotations, "crops": crops, "videos": videos}
         self.cache_dir = self.root / ".abaw_cache" if cache_dir is None else Path(cache_dir)
         self.allow_missing_audio = allow_missing_audio
         self._class_names: tuple[str, ...] | None = None
         self._least_samples = 0
         self._left_out: Collection[str] | None = None
         self._crops: dict[str, CropFiles] | None = None
+        self._test_problem: InputError | None = None
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """The C class names, from one annotation's header (or the template's); needs no ``setup``."""
         if self._class_names is None:
-            files = annotation_files(self.root, self.template)
-            headers = [*files["train"], *files["validation"], self.template_path]
-            self._class_names = read_class_names(next(path for path in headers if path is not None))
+            files = annotation_files(self._places(), self.template)
+            labels = next(iter([*files["train"], *files["validation"]]), None)
+            header = labels or self.template_path
+            assert header is not None  # where nothing is annotated, there is a template
+            self._class_names = read_class_names(header)
         return self._class_names
+
+    @property
+    def template_path(self) -> Path | None:
+        """The submission template, as given or as found in the corpus; None if there isn't one."""
+        return self.template or self._places().template()
 
     def prepare_data(self) -> None:
         """Decode the sound of the raw videos into the cache, once everything else has been found right."""
@@ -182,6 +202,8 @@ class AffWild2DataModule(WindowDataModule[Recording]):
 
     def predict_dataloader(self) -> Loader:
         """The videos of the test list or the template, whole, in chunks."""
+        if self._test_problem is not None:
+            raise self._test_problem
         if self._left_out is None:
             recordings = self._select("test")
         else:
@@ -213,8 +235,11 @@ class AffWild2DataModule(WindowDataModule[Recording]):
         samples = max(samples, self._least_samples)
         return WindowReader(samples, self.image_size, self.audio_context, self.augmentation)
 
+    def _places(self) -> Places:
+        return find_places(self.root, **self._given)
+
     def _read_labels(self) -> tuple[list[Video], dict[str, NDArray[np.int64]]]:
-        videos = scan(self.root, self.template)
+        videos, self._test_problem = find_videos(self._places(), self.template)
         self._require_raw([video for video in videos if video.annotation])
         return videos, read_targets(videos, self.class_names)
 
@@ -232,10 +257,10 @@ class AffWild2DataModule(WindowDataModule[Recording]):
     def _require_raw(self, videos: Sequence[Video]) -> None:
         missing = [video.video_id for video in videos if video.raw is None]
         if missing and not self.allow_missing_audio:
-            folders = ", ".join(f"{name}/" for name in RAW_FOLDERS)
+            folders = ", ".join(self._given["videos"] or (f"{name}/" for name in RAW_FOLDERS))
             raise InputError(
                 f"{self.root}: {len(missing)} of {len(videos)} videos have no raw video in {folders} (first: "
-                f"{_first(missing)}); put them there, or set allow_missing_audio to do without."
+                f"{_first(missing)}); put them there, set videos, or set allow_missing_audio to do without."
             )
 
     def _check_sound(self, recordings: Sequence[Recording], kind: str) -> None:
@@ -263,6 +288,12 @@ def _require_crops(videos: Sequence[Video], crops: Mapping[str, CropFiles]) -> N
             f"{files[0].folder}: holds no crop called {crop_name(0)} and so on that can be read, nor does "
             f"any other of {len(files)} folders; name the crops by their frames, or get them again."
         )
+
+
+def _listed(paths: Sequence[str | Path] | str | Path | None) -> list[str] | None:
+    if paths is None:
+        return None
+    return [str(expand(path)) for path in ([paths] if isinstance(paths, (str, Path)) else paths)]
 
 
 def _first(names: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ from abaw.data.base import WindowDataModule
 from abaw.data.features import MODALITIES, FeatureReader, FeatureRecording, read_header, read_index
 from abaw.data.layout import Split, Video
 from abaw.errors import InputError
+from abaw.files import expand
 
 _FREE: Final = ("dtype", "batch_size", "compile", "num_samples")
 
@@ -72,8 +73,8 @@ class FeatureDataModule(WindowDataModule[FeatureRecording]):
             seed=seed,
         )
         # A checkpoint holds plain types alone.
-        root = str(root)
-        template = template if template is None else str(template)
+        root = str(self.root)
+        template = template if template is None else str(self.template)
         self.save_hyperparameters(logger=False)
 
     @property
@@ -139,7 +140,7 @@ def feature_sizes(root: str | Path) -> dict[str, int]:
     Raises:
         InputError: It is no such folder, or not complete.
     """
-    tensors = FeatureRecording(read_index(Path(root))[0]).tensors
+    tensors = FeatureRecording(read_index(expand(root))[0]).tensors
     return {name: tensors[name].shape[1] for name in MODALITIES if name in tensors}
 
 

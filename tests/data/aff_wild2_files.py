@@ -1,5 +1,7 @@
 """Tiny corpora in Aff-Wild2's layout, written with OpenCV and PyAV."""
 
+import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -149,6 +151,40 @@ class Corpus:
             seconds = media["num_frames"] / media.get("rate", 25)
             media["sound"] = 0.3 * np.sin(np.arange(round(seconds * 16_000)) * 0.2)
         write_media(path, **media)
+
+
+def unpack(corpus: Path, root: Path) -> Path:
+    """Lay a corpus out, by hard links, as the organisers' archives unpack: each into a folder of its own."""
+    labels = "6th ABAW Annotations/EXPR_Recognition_Challenge"
+    places = {"EXPR_Recognition_Challenge": labels}
+    for name in ("cropped_aligned", "cropped_aligned_new_50_vids", "batch1", "batch2", "new_vids"):
+        places[name] = f"{name}/{name}"
+    for name, place in places.items():
+        if (corpus / name).is_dir():
+            shutil.copytree(corpus / name, root / place, copy_function=os.link)
+    others = {"VA_Estimation": "valence,arousal\n0.5,-5\n", "AU_Detection": "AU1,AU2,AU4\n1,0,-1\n"}
+    for challenge, text in others.items():
+        for path in (root / labels).glob("*/*.txt"):
+            other = root / f"6th ABAW Annotations/{challenge}_Challenge" / path.parent.name / path.name
+            other.parent.mkdir(parents=True, exist_ok=True)
+            other.write_text(text)
+    lists = root / "names_of_videos_in_each_test_set"
+    formats = root / "prediction_files_format"
+    for folder in (lists, formats, root / "__MACOSX/cropped_aligned", root / "@eaDir/batch1"):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".DS_Store").write_bytes(b"?")
+    (root / "__MACOSX/cropped_aligned/._00001.jpg").write_bytes(b"?")
+    for path in corpus.glob("*test_set_release.txt"):
+        os.link(path, lists / "Expression_Recognition_Challenge_test_set_release.txt")
+    for path in corpus.glob("*test_set_sample.txt"):
+        os.link(path, formats / "CVPR_6th_ABAW_Expr_test_set_sample.txt")
+    for challenge in ("VA_Estimation", "Action_Unit_Detection"):
+        (lists / f"{challenge}_Challenge_test_set_release.txt").write_text("elsewhere\n")
+    headers = {"AU": "AU1,AU2,AU4", "VA": "valence,arousal"}
+    for challenge, header in headers.items():
+        text = f"image_location,{header}\nelsewhere/00001.jpg,0,0\n"
+        (formats / f"CVPR_6th_ABAW_{challenge}_test_set_sample.txt").write_text(text)
+    return root
 
 
 def shade(frame: int) -> int:

@@ -4,7 +4,8 @@ import pytest
 from aff_wild2_files import HEADER, Corpus
 
 from abaw.data import AffWild2DataModule
-from abaw.data.layout import find_template, scan
+from abaw.data.layout import scan
+from abaw.data.places import find_places
 from abaw.errors import InputError
 
 
@@ -103,7 +104,7 @@ def test_test_set_is_the_list_and_the_template(tmp_path: Path):
     }
     assert videos["t2_left"].raw == tmp_path / "batch1/t2.mp4"
     assert videos["t1"].annotation is None
-    assert find_template(tmp_path) is not None
+    assert find_places(tmp_path).template() is not None
     elsewhere = touch(tmp_path / "mine.txt", "image_location\nt1/00005.jpg,\n")
     assert found(tmp_path, template=elsewhere)["t1"].num_frames == 5
 
@@ -134,7 +135,7 @@ def test_a_test_set_alone_needs_no_annotations(tmp_path: Path):
 def test_two_annotation_folders(tmp_path: Path):
     label(tmp_path, "v")
     label(tmp_path, "v", edition="Classification")
-    with pytest.raises(InputError, match="keep one annotation folder"):
+    with pytest.raises(InputError, match=r"EXPR_C.* and .*EXPR_R.* both fit; keep one.*set annotations"):
         scan(tmp_path)
 
 
