@@ -43,7 +43,7 @@ def check_hyper_parameters(
     hparams_file: str | Path | None,
     weights_only: bool | None,
     trust: Iterable[str],
-) -> None:
+) -> dict[str, Any]:
     """Refuse a checkpoint, before a module is made of it, whose hyper-parameters name foreign code.
 
     Args:
@@ -51,6 +51,9 @@ def check_hyper_parameters(
         hparams_file: The file that is to replace its hyper-parameters, as Lightning's loggers write it.
         weights_only: Whether its objects may be plain data and tensors alone, which is the default.
         trust: Packages whose classes may be named beside abaw's and Lightning's.
+
+    Returns:
+        The checkpoint without its weights.
 
     Raises:
         InputError: If it does.
@@ -73,3 +76,5 @@ def check_hyper_parameters(
         csv = str(hparams_file).endswith(".csv")
         read = load_hparams_from_tags_csv if csv else load_hparams_from_yaml
         check_names(read(hparams_file), hparams_file, trust)
+    checkpoint.pop("state_dict", None)
+    return checkpoint

@@ -26,6 +26,7 @@ from abaw.callbacks import (
 from abaw.checkpoint_file import read_checkpoint
 from abaw.class_counts import class_counts_for
 from abaw.data.base import WindowDataModule
+from abaw.encoders.kept import encoders_of
 from abaw.ensemble import predict_average
 from abaw.errors import InputError
 from abaw.feature_slots import check_features_of, size_precomputed_encoders
@@ -182,7 +183,8 @@ class ExpressionCLI(LightningCLI):
     def instantiate_classes(self) -> None:
         """Make the parts; what their constructors refuse is bad input."""
         try:
-            super().instantiate_classes()
+            with encoders_of(self._start_from):
+                super().instantiate_classes()
         except InputError:
             raise
         except ValueError as error:

@@ -15,6 +15,7 @@ from typing_extensions import Self
 from abaw.checkpoint_file import INSTANTIATOR, check_hyper_parameters
 from abaw.data.batch import Batch, on_host
 from abaw.encoders import AudioEncoder, FrameEncoder, PrecomputedEncoder, VisualEncoder
+from abaw.encoders.kept import ENCODERS, encoders_of
 from abaw.errors import InputError
 from abaw.fusion import FusionHead, ModalityDropout
 from abaw.labels import EXPRESSIONS, IGNORE_INDEX
@@ -130,10 +131,11 @@ class ExpressionModule(pl.LightningModule):
         Raises:
             InputError: If the file names classes of another package.
         """
-        check_hyper_parameters(checkpoint_path, hparams_file, weights_only, trust)
-        module: Self = super().load_from_checkpoint(
-            checkpoint_path, map_location, hparams_file, strict, weights_only, **kwargs
-        )
+        checkpoint = check_hyper_parameters(checkpoint_path, hparams_file, weights_only, trust)
+        with encoders_of(checkpoint):
+            module: Self = super().load_from_checkpoint(
+                checkpoint_path, map_location, hparams_file, strict, weights_only, **kwargs
+            )
         return module
 
     def encode(self, batch: Batch) -> Features:
@@ -165,7 +167,12 @@ class ExpressionModule(pl.LightningModule):
         return {**super().__getstate__(), "_copies": None}  # a stream belongs to its process
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the state of every rank's generators, which both kinds of dropout draw from."""
+        """Keep what encoders have read from files, and the state of every rank's generators.
+
+        Both kinds of dropout draw from these.
+        """
+        slots = {"visual_encoder": self.visual_encoder, "audio_encoder": self.audio_encoder}
+        checkpoint[ENCODERS] = {name: e.architecture() for name, e in slots.items() if e is not None}
         own = {"cpu": torch.get_rng_state()}
         if self.device.type == "cuda":
             own["cuda"] = torch.cuda.get_rng_state(self.device)

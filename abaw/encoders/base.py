@@ -25,6 +25,14 @@ class Encoder(Recorded, nn.Module, ABC):
         """
         return {}
 
+    def architecture(self) -> dict[str, Any]:
+        """What a checkpoint keeps of the encoder beside its arguments and its weights, as plain data.
+
+        An encoder that reads files says here what it needs of them to be built again: the weights come from
+        the checkpoint. It asks :func:`~abaw.encoders.kept.kept_of` for it, by ``made_from``.
+        """
+        return {}
+
 
 class VisualEncoder(Encoder):
     """Turns face crops into one feature vector a frame."""

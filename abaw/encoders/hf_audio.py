@@ -9,7 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from abaw.encoders.hf_loading import Backbone, DType, load_config, load_model, load_preprocessor
+from abaw.encoders.hf_loading import (
+    Backbone,
+    DType,
+    architecture_of,
+    load_config,
+    load_model,
+    load_preprocessor,
+)
+from abaw.encoders.hf_source import find_source
 from abaw.encoders.sound import SAMPLE_RATE, SoundEncoder
 from abaw.errors import InputError
 
@@ -52,10 +60,10 @@ class HFAudioEncoder(SoundEncoder):
         config_overrides: dict[str, Any] | None = None,
         dtype: DType = "float32",
     ) -> None:
+        source = find_source(model_name, config_overrides)
         config = load_config(
-            model_name,
+            source,
             pretrained,
-            config_overrides,
             layerdrop=0.0,
             apply_spec_augment=False,
             mask_time_prob=0.0,
@@ -67,14 +75,15 @@ class HFAudioEncoder(SoundEncoder):
                 f"a {config.model_type} network takes no raw sound: "
                 "set model_name to a WavLM, wav2vec 2.0 or HuBERT"
             )
-        processor = load_preprocessor(model_name, pretrained, config_overrides, "audio")
+        processor = load_preprocessor(source, pretrained, "audio")
         if (rate := processor.get("sampling_rate", SAMPLE_RATE)) != SAMPLE_RATE:
             raise InputError(f"{model_name!r} wants sound at {rate} Hz, this library has {SAMPLE_RATE} Hz")
         # Kernel i widens what one feature sees by (k - 1) times the product of the strides before it.
         spacings = accumulate(config.conv_stride[:-1], mul, initial=1)
         span = 1 + sum((kernel - 1) * step for kernel, step in zip(config.conv_kernel, spacings, strict=True))
         super().__init__(config.hidden_size, span=span, stride=prod(config.conv_stride))
-        model = load_model(model_name, config, pretrained, dtype)
+        self._architecture = architecture_of(source, config, processor)
+        model = load_model(source, config, pretrained, dtype)
         self.backbone = Backbone(model, freeze, example=torch.zeros(1, SAMPLE_RATE))
         self.normalise = bool(
             processor.get("do_normalize", getattr(config, "feat_extract_norm", "layer") == "layer")
@@ -83,6 +92,10 @@ class HFAudioEncoder(SoundEncoder):
     def provenance(self) -> dict[str, Any]:
         """The checkpoint, its revision on the hub, and how sound is prepared for it."""
         return self.backbone.provenance() | {"normalise": self.normalise}
+
+    def architecture(self) -> dict[str, Any]:
+        """The network's configuration and how sound is prepared for it; nothing where no file said it."""
+        return self._architecture
 
     def encode_sound(self, audio: Tensor) -> Tensor:
         """Encode float32 (B, S) into (B, K, D)."""

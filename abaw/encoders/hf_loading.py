@@ -1,9 +1,9 @@
 """Pretrained networks from the hub or a folder, or random ones of the same build, through transformers."""
 
-import os
+import json
 import textwrap
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import MethodType
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
+from abaw.encoders.hf_pictures import interpolating
+from abaw.encoders.hf_source import Source, refusal
 from abaw.encoders.no_code import check_config, check_overrides
 from abaw.errors import InputError
 
@@ -21,16 +23,13 @@ DType = Literal["float32", "bfloat16", "float16"]
 """The types that weights can be kept in."""
 
 
-def load_config(
-    model_name: str, pretrained: bool, overrides: dict[str, Any] | None, **forced: Any
-) -> "PretrainedConfig":
+def load_config(source: Source, pretrained: bool, **forced: Any) -> "PretrainedConfig":
     """Read a network's configuration.
 
     Args:
-        model_name: a name on the hub or a local folder; not looked at if ``overrides`` has a ``model_type``.
+        source: where from. With ``pretrained=False`` a ``model_type`` such as ``"beit"`` among its overrides
+            makes them change that type's defaults, and no file is needed.
         pretrained: whether weights will be loaded.
-        overrides: entries to change. With ``pretrained=False`` a ``model_type`` such as ``"beit"`` makes them
-            change that type's defaults instead, and no file is needed.
         **forced: entries set last, whether the type has them or not.
 
     Returns:
@@ -39,20 +38,30 @@ def load_config(
     Raises:
         InputError: it cannot be had, or an override is not one of its entries.
     """
-    from transformers import AutoConfig
+    from transformers import CONFIG_MAPPING, AutoConfig
 
-    check_overrides(overrides)
-    entries = dict(overrides or {})
+    check_overrides(source.overrides)
+    entries = dict(source.overrides)
     model_type = entries.pop("model_type", None)
     if pretrained and model_type is not None:
         raise InputError(
-            f"config_overrides: model_type needs pretrained=False; the checkpoint {model_name!r} has its own"
+            f"config_overrides: model_type needs pretrained=False; the checkpoint {source.name!r} has its own"
         )
-    with _one_line_errors(model_name):
-        if model_type is None:
-            config: PretrainedConfig
+    config: PretrainedConfig
+    unknown: Any = ()
+    with _one_line_errors(source):
+        if source.kept is not None:
+            told = dict(source.kept["config"])
+            config = CONFIG_MAPPING[told["model_type"]].from_dict(told)
+            config.name_or_path = source.kept["name"]
+            config._commit_hash = source.kept["revision"]
+        elif model_type is None:
             config, unknown = AutoConfig.from_pretrained(
-                model_name, return_unused_kwargs=True, trust_remote_code=False, **entries
+                source.name,
+                return_unused_kwargs=True,
+                local_files_only=source.here_only,
+                trust_remote_code=False,
+                **entries,
             )
         else:
             defaults = AutoConfig.for_model(model_type)
@@ -65,16 +74,16 @@ def load_config(
         )
     for key, value in forced.items():
         setattr(config, key, value)
-    check_config(model_name, config)
+    check_config(source.name, config)
     return config
 
 
-def load_model(model_name: str, config: "PretrainedConfig", pretrained: bool, dtype: DType) -> nn.Module:
+def load_model(source: Source, config: "PretrainedConfig", pretrained: bool, dtype: DType) -> nn.Module:
     """Build a network, with the checkpoint's weights or with random ones.
 
     Args:
-        model_name: a name on the hub or a local folder.
-        config: what :func:`load_config` returned.
+        source: where from; of what a checkpoint of this library keeps, the weights are loaded later.
+        config: what :func:`load_config` returned, or the part of it that is to be built.
         pretrained: whether to load weights.
         dtype: what the weights are kept in, whatever the checkpoint's own type.
 
@@ -86,17 +95,18 @@ def load_model(model_name: str, config: "PretrainedConfig", pretrained: bool, dt
     """
     from transformers import AutoModel
 
-    with _one_line_errors(model_name):
-        if not pretrained:
+    with _one_line_errors(source):
+        if not pretrained or source.kept is not None:
             model: nn.Module = AutoModel.from_config(  # type: ignore[no-untyped-call]
                 config, dtype=getattr(torch, dtype), trust_remote_code=False
             )
             return model
         model, report = AutoModel.from_pretrained(
-            model_name,
+            source.name,
             config=config,
             trust_remote_code=False,
             dtype=getattr(torch, dtype),
+            local_files_only=source.here_only,
             ignore_mismatched_sizes=True,  # told below, in one line
             output_loading_info=True,
         )
@@ -105,22 +115,19 @@ def load_model(model_name: str, config: "PretrainedConfig", pretrained: bool, dt
     mismatched = sorted(key for key, *_ in report["mismatched_keys"])
     if missing or mismatched:
         raise InputError(
-            f"{model_name!r}: {len(missing)} weights of its {config.model_type} network are missing and "
+            f"{source.name!r}: {len(missing)} weights of its {config.model_type} network are missing and "
             f"{len(mismatched)} have another size ({(missing + mismatched)[0]} first); "
             "mend the checkpoint, or change config_overrides with pretrained=False alone"
         )
     return model
 
 
-def load_preprocessor(
-    model_name: str, pretrained: bool, overrides: dict[str, Any] | None, kind: Literal["image", "audio"]
-) -> dict[str, Any]:
+def load_preprocessor(source: Source, pretrained: bool, kind: Literal["image", "audio"]) -> dict[str, Any]:
     """Read how a checkpoint's inputs are normalised: ``preprocessor_config.json``.
 
     Args:
-        model_name: a name on the hub or a local folder.
+        source: where from; where it has a ``model_type``, no file belongs to the network.
         pretrained: whether weights are loaded; a checkpoint without the file is then warned of.
-        overrides: where they have a ``model_type``, no file belongs to the network.
         kind: which section counts where one file describes several modalities.
 
     Returns:
@@ -129,7 +136,9 @@ def load_preprocessor(
     from transformers.feature_extraction_utils import FeatureExtractionMixin
     from transformers.image_processing_base import ImageProcessingMixin
 
-    if "model_type" in (overrides or {}):
+    if source.kept is not None:
+        return dict(source.kept["preprocessor"])
+    if "model_type" in source.overrides:
         return {}
     # These read the file alone; building the processor would want torchvision.
     read = {
@@ -137,15 +146,30 @@ def load_preprocessor(
         "audio": FeatureExtractionMixin.get_feature_extractor_dict,
     }[kind]
     try:
-        entries: dict[str, Any] = read(model_name)[0]
+        entries: dict[str, Any] = read(source.name, local_files_only=source.here_only)[0]
     except OSError:
         if pretrained:
             warnings.warn(
-                f"{model_name!r} has no preprocessor_config.json: its kind's usual normalisation is assumed",
+                f"{source.name!r} has no preprocessor_config.json: its kind's usual normalisation is assumed",
                 stacklevel=2,
             )
         return {}
     return entries
+
+
+def architecture_of(
+    source: Source, config: "PretrainedConfig", preprocessor: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What a checkpoint keeps of a network, as plain data; nothing where no file was read for it."""
+    if "model_type" in source.overrides:
+        return {}
+    return {
+        "made_from": dict(source.made_from),
+        "config": json.loads(config.to_json_string(use_diff=False)),
+        "preprocessor": dict(preprocessor),
+        "name": config.name_or_path,
+        "revision": getattr(config, "_commit_hash", None),
+    }
 
 
 class Backbone(nn.Module):
@@ -163,7 +187,9 @@ class Backbone(nn.Module):
     def __init__(self, model: nn.Module, freeze: bool, example: Tensor) -> None:
         super().__init__()
         self.model = model.eval().requires_grad_(not freeze)
-        _keep_position_indices(model)
+        self._arguments = interpolating(model) if _is_of_another_size(model, example) else {}
+        _keep_position_indices(model, example)
+        _see_all_patches(model)
         self.freeze = freeze
         if not freeze:
             parameters = list(model.parameters())
@@ -184,42 +210,67 @@ class Backbone(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Run the network in its weights' own type."""
-        hidden: Tensor = self.model(inputs.to(next(self.parameters()).dtype)).last_hidden_state
+        inputs = inputs.to(next(self.parameters()).dtype)
+        hidden: Tensor = self.model(inputs, **self._arguments).last_hidden_state
         return hidden
 
 
-def _keep_position_indices(model: nn.Module) -> None:
+def _is_of_another_size(model: nn.Module, example: Tensor) -> bool:
+    own = getattr(model.config, "image_size", None)
+    own = tuple(own) if isinstance(own, list | tuple) else (own, own)
+    return example.ndim == 4 and own != (None, None) and own != example.shape[2:]
+
+
+def _see_all_patches(model: nn.Module) -> None:
+    """Let ViT-MAE keep its patches, all of them and in their order: it hides most of them at random, always.
+
+    A ``mask_ratio`` of 0 would still shuffle them, and so draw, and change the last digits.
+    """
+    for module in model.modules():
+        if model.config.model_type == "vit_mae" and hasattr(module, "random_masking"):  # type: ignore[union-attr]
+            kept: Any = keep_all_patches
+            module.random_masking = kept
+
+
+def keep_all_patches(sequence: Tensor, noise: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """Take the place of transformers' function of this name: patches, what is masked, the way back."""
+    order = torch.arange(sequence.shape[1], device=sequence.device).expand(sequence.shape[:2])
+    return sequence, sequence.new_zeros(sequence.shape[:2]), order
+
+
+def _keep_position_indices(model: nn.Module, example: Tensor) -> None:
     """Keep BEiT's relative positions beside its weights.
 
     transformers makes them on the host: each layer of each call would wait for the device, to copy them.
     """
     for module in model.modules():
         if hasattr(module, "generate_relative_position_index"):
-            index = module.generate_relative_position_index(module.window_size)  # type: ignore[operator]
+            patch: Any = model.config.patch_size  # type: ignore[union-attr]
+            window = (example.shape[2] // patch, example.shape[3] // patch)
+            index = module.generate_relative_position_index(window)  # type: ignore[operator]
             module.register_buffer("position_index", index, persistent=False)
             kept: Any = MethodType(generate_relative_position_index, module)
             module.generate_relative_position_index = kept
 
 
 def generate_relative_position_index(self: nn.Module, window_size: tuple[int, int]) -> Tensor:
-    """Take the place of transformers' function of this name; crops are always of the network's own size."""
+    """Take the place of transformers' function of this name; crops are always of one size."""
     return cast(Tensor, self.position_index)
 
 
 @contextmanager
-def _one_line_errors(model_name: str) -> Iterator[None]:
+def _one_line_errors(source: Source) -> Iterator[None]:
     from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
 
     try:
         yield
     except (OSError, ValueError, TypeError, RuntimeError, StrictDataclassError, SafetensorError) as error:
-        looks_local = model_name.startswith((".", "/", "~")) or model_name.count("/") > 1
-        if looks_local and not os.path.isdir(model_name):
-            reason = "there is no such folder."
+        if source.is_out_of_reach:
+            reason = (
+                "there is no folder of that name, and of the hub, which can't be reached, not all of its "
+                "files are in the cache"
+            )
         else:
-            reason = textwrap.shorten(str(error), width=200, placeholder=" …")
-        raise InputError(
-            f"cannot load the encoder {model_name!r}: {reason} Give a folder with config.json and weights, "
-            "a hub name that can be reached, or pretrained=False and config_overrides with a model_type"
-        ) from error
+            reason = textwrap.shorten(str(error), width=200, placeholder=" …").rstrip(".")
+        raise refusal(source.name, reason) from error

@@ -8,16 +8,28 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from abaw.encoders.frames import FrameEncoder
-from abaw.encoders.hf_loading import Backbone, DType, load_config, load_model, load_preprocessor
+from abaw.encoders.hf_loading import (
+    Backbone,
+    DType,
+    architecture_of,
+    load_config,
+    load_model,
+    load_preprocessor,
+)
+from abaw.encoders.hf_pictures import prepared_size, scaling, settle_size
+from abaw.encoders.hf_source import find_source
+from abaw.encoders.kept import keeps_nothing
 from abaw.errors import InputError
 
 
 class HFVisualEncoder(FrameEncoder):
     """An image network of transformers, such as BEiT (Bao et al. 2021, arXiv 2106.08254), one crop at a time.
 
-    Crops are resized on the device (bicubic, antialiased) to the network's square input, and normalised as
-    the checkpoint's ``preprocessor_config.json`` says; where there is none, with mean and deviation 0.5, as
-    BEiT's. The pooled output passes a layer norm without parameters: masked-image checkpoints such as BEiT's
+    Crops are resized on the device (bicubic, antialiased), and scaled and normalised, as the checkpoint's
+    ``preprocessor_config.json`` says; where there is none, to the configuration's size, with mean and
+    deviation 0.5, as BEiT's. Where the network was made for another size, its positions are
+    interpolated as transformers does it. Networks that mask patches at random, such as ViT-MAE, see all of
+    them. The pooled output passes a layer norm without parameters: masked-image checkpoints such as BEiT's
     keep their last norm outside of the network, whose raw output has any scale.
 
     Args:
@@ -30,10 +42,12 @@ class HFVisualEncoder(FrameEncoder):
             averaged over their places, whichever is said.
         micro_batch: how many frames go through the network at once.
         dtype: what the weights are kept in; the half types are for frozen networks.
+        image_size: height and width that crops are resized to; ``None`` means the size that the checkpoint's
+            preprocessor gives them, or the network's own where it takes no other.
 
     Raises:
-        InputError: the network cannot be loaded, an override is not one of its entries, or it takes no
-            images.
+        InputError: the network cannot be loaded, an override is not one of its entries, it takes no images,
+            or none of that size.
 
     Example:
         >>> tiny = {"model_type": "beit", "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2,
@@ -56,10 +70,14 @@ class HFVisualEncoder(FrameEncoder):
         pooling: Literal["mean", "cls"] = "mean",
         micro_batch: int = 32,
         dtype: DType = "float32",
+        image_size: int | None = None,
     ) -> None:
-        config = load_config(model_name, pretrained, config_overrides)
-        config = getattr(config, "vision_config", config)  # of two towers, such as CLIP's, the one that sees
-        processor = load_preprocessor(model_name, pretrained, config_overrides, "image")
+        source = find_source(model_name, config_overrides)
+        whole = load_config(source, pretrained)
+        config: Any = getattr(
+            whole, "vision_config", whole
+        )  # of two towers, such as CLIP's, the one that sees
+        processor = load_preprocessor(source, pretrained, "image")
         sizes = getattr(config, "hidden_sizes", None) or [getattr(config, "hidden_size", None)]
         if sizes[-1] is None:
             raise InputError(
@@ -68,23 +86,30 @@ class HFVisualEncoder(FrameEncoder):
             )
         super().__init__(out_features=sizes[-1], micro_batch=micro_batch)
         self.pooling = pooling
-        self.image_size = _image_size(config, processor)
-        model = load_model(model_name, config, pretrained, dtype)
+        self._architecture = architecture_of(source, whole, processor)
+        model = load_model(source, config, pretrained, dtype)
         if model.main_input_name != "pixel_values":
             raise InputError(
                 f"a {config.model_type} network takes no images: set model_name to one that does"
             )
+        # Checkpoints of before the preprocessor was asked were trained at the configuration's size.
+        prepared = None if keeps_nothing() else prepared_size(processor)
+        self.image_size = settle_size(model, image_size, prepared)
         self.backbone = Backbone(model, freeze, example=torch.zeros(1, 3, self.image_size, self.image_size))
-        mean, std = processor.get("image_mean", 0.5), processor.get("image_std", 0.5)
-        if not processor.get("do_normalize", True):
-            mean, std = 0.0, 1.0
+        self.divisor, mean, std = scaling(processor)
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
 
     def provenance(self) -> dict[str, Any]:
         """The checkpoint, its revision on the hub, and how crops are prepared for it."""
-        prepared = {"mean": self.mean.flatten().tolist(), "std": self.std.flatten().tolist()}
+        prepared: dict[str, Any] = {"mean": self.mean.flatten().tolist(), "std": self.std.flatten().tolist()}
+        if self.divisor != 255:
+            prepared["divisor"] = self.divisor
         return self.backbone.provenance() | {"image_size": self.image_size} | prepared
+
+    def architecture(self) -> dict[str, Any]:
+        """The network's configuration and how crops are prepared for it; nothing where no file said it."""
+        return self._architecture
 
     def encode_frames(self, frames: Tensor) -> Tensor:
         """Encode crops of any size, uint8 (M, 3, H, W), into (M, D).
@@ -96,7 +121,7 @@ class HFVisualEncoder(FrameEncoder):
         size = (self.image_size, self.image_size)
         if pixels.shape[-2:] != size:
             pixels = F.interpolate(pixels, size, mode="bicubic", antialias=True).clamp(0, 255)
-        pixels = (pixels / 255 - self.mean) / self.std
+        pixels = (pixels / self.divisor - self.mean) / self.std
         return F.layer_norm(self._pool(self.backbone(pixels)).float(), (self.out_features,), eps=1e-12)
 
     def _pool(self, hidden: Tensor) -> Tensor:
@@ -109,10 +134,3 @@ class HFVisualEncoder(FrameEncoder):
         if not extra:
             raise ValueError('this network has no cls token: use pooling="mean"')
         return hidden[:, 0]
-
-
-def _image_size(config: Any, processor: dict[str, Any]) -> int:
-    size = getattr(config, "image_size", None) or processor.get("crop_size") or processor.get("size") or 224
-    if isinstance(size, dict):
-        size = list(size.values())
-    return int(max(size)) if isinstance(size, list | tuple) else int(size)

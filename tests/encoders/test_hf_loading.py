@@ -25,10 +25,19 @@ def test_encoders_import_without_transformers() -> None:
 @pytest.mark.parametrize(
     ("name", "pretrained", "reason"),
     [
-        ("somebody/something", True, "connect to"),
-        ("somebody/something", False, "connect to"),
+        ("somebody/something", True, "no folder of that name, and of the hub, which can't be reached"),
+        ("somebody/something", False, "no folder of that name, and of the hub, which can't be reached"),
+        ("something", True, "no folder of that name, and of the hub"),
         ("./not/here", True, "there is no such folder"),
         ("/not/here", False, "there is no such folder"),
+        ("not/here/either", True, "there is no such folder"),
+        ("~/not-here", True, "there is no such folder"),
+        (
+            "abaw/not-here",
+            True,
+            "the folder abaw is here, without a not-here in it .*hf download abaw/not-here",
+        ),
+        ("README.md", True, "it is a file"),
     ],
 )
 def test_what_is_not_there_is_named_with_a_way_out(

@@ -245,3 +245,29 @@ def test_no_layer_waits_for_a_copy_of_its_positions(beit: dict[str, Any], kind: 
 def test_beit_uses_fused_attention(beit: dict[str, Any]) -> None:
     model = HFVisualEncoder(pretrained=False, config_overrides=beit).backbone.model
     assert model.config._attn_implementation == "sdpa"
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_vit_mae_sees_all_patches(pooling: Any) -> None:
+    overrides = {"model_type": "vit_mae", "image_size": 32, "patch_size": 8, **TINY}
+    torch.manual_seed(0)
+    encoder, video = (
+        HFVisualEncoder(pretrained=False, config_overrides=overrides, pooling=pooling),
+        crops(2, 3),
+    )
+    drawn = torch.get_rng_state()
+    features = encoder(video, present(2, 3))
+    assert torch.equal(encoder(video, present(2, 3)), features)
+    assert torch.equal(torch.get_rng_state(), drawn)
+    # transformers' own, told to mask nothing and to keep the order.
+    from transformers import ViTMAEConfig, ViTMAEModel
+
+    del overrides["model_type"]
+    model = ViTMAEModel(ViTMAEConfig(mask_ratio=0.0, **overrides)).eval()
+    model.load_state_dict(encoder.backbone.model.state_dict())
+    pixels = torch.cat([normalised(frame, [0.5] * 3, [0.5] * 3) for frame in video.flatten(0, 1)])
+    with torch.no_grad():
+        hidden = model(pixels, noise=torch.arange(16.0).repeat(6, 1)).last_hidden_state
+    expected = hidden[:, 0] if pooling == "cls" else hidden[:, 1:].mean(dim=1)
+    expected = F.layer_norm(expected, (16,), eps=1e-12).unflatten(0, (2, 3))
+    torch.testing.assert_close(features, expected, atol=1e-5, rtol=1e-4)
