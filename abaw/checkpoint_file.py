@@ -1,6 +1,6 @@
 """Checkpoints as they lie on the disk."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -17,6 +17,17 @@ from abaw.trust import check_names
 
 INSTANTIATOR: Final = "lightning.pytorch.cli.instantiate_module"
 """What Lightning makes a module of described slots with."""
+
+
+DATA_STATE: Final = "data_module"
+"""Where a checkpoint keeps the state of its data module, of whatever class that is."""
+
+
+def data_state(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """What the data module kept in a checkpoint; empty where it kept nothing."""
+    # Lightning alone keys it by the class's own name, which a subclass doesn't share.
+    keys = (DATA_STATE, "AffWild2DataModule", "FeatureDataModule")
+    return next((dict(checkpoint[key]) for key in keys if key in checkpoint), {})
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

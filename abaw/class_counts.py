@@ -1,13 +1,13 @@
 """Which losses are told how often each class occurs, and who tells them."""
 
 from collections.abc import Mapping
-from pydoc import locate
 from typing import Any, cast
 
 from jsonargparse import Namespace
 
 from abaw.data.base import WindowDataModule
 from abaw.losses import FrameLoss
+from abaw.recorded import class_of
 
 
 def class_counts_for(
@@ -26,12 +26,8 @@ def class_counts_for(
     Raises:
         InputError: Something is wrong with the corpus.
     """
-    if loss is None or not _class_of(loss).takes_class_counts(loss.init_args):
+    if loss is None or not cast(type[FrameLoss], class_of(loss)).takes_class_counts(loss.init_args):
         return None
     trained = (checkpoint or {}).get("hyper_parameters", {}).get("loss") or {}
     counts: list[int] | None = trained.get("init_args", {}).get("class_counts")
     return counts or data.class_counts.tolist()
-
-
-def _class_of(loss: Namespace) -> type[FrameLoss]:
-    return cast(type[FrameLoss], locate(loss.class_path))

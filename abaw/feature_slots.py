@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+from abaw.checkpoint_file import data_state
 from abaw.data.feature_datamodule import FeatureDataModule, feature_sizes
 from abaw.data.features import read_header, read_index
 from abaw.encoders import PrecomputedEncoder
 from abaw.errors import InputError
 from abaw.fingerprint import fingerprint
 from abaw.module import ExpressionModule
+from abaw.recorded import class_of
 
 # Settings of a corpus that its features depend on: of sound, those of the chunks that it is heard in too.
 _SETTINGS: Final = ("window", "frame_step", "image_size", "audio_context")
@@ -29,11 +31,11 @@ def size_precomputed_encoders(model: Any, data: Any) -> None:
     for modality in ("visual", "audio"):
         name = f"{modality}_encoder"
         encoder = model[name]
-        if encoder is None or _class_name(encoder) != "PrecomputedEncoder":
+        if encoder is None or not issubclass(class_of(encoder), PrecomputedEncoder):
             continue
-        if _class_name(data) != "FeatureDataModule":
+        if not issubclass(reader := class_of(data), FeatureDataModule):
             raise InputError(
-                f"model.{name} is a PrecomputedEncoder, but {_class_name(data)} serves no features: say "
+                f"model.{name} is a PrecomputedEncoder, but {reader.__name__} serves no features: say "
                 "--data FeatureDataModule --data.root OUT, where OUT is what 'abaw extract' wrote"
             )
         root, said = data.init_args.root, encoder.init_args.out_features
@@ -63,8 +65,8 @@ def check_features_of(checkpoint: Mapping[str, Any], model: ExpressionModule, da
     if not isinstance(data, FeatureDataModule):
         return
     header = read_header(read_index(data.root)[0])
-    if made := checkpoint.get("FeatureDataModule"):
-        data.check(**made)
+    if "encoders" in (made := data_state(checkpoint)):
+        data.check(made["encoders"], made["settings"])
     else:
         seen = checkpoint.get("datamodule_hyper_parameters", {})
         asked = checkpoint["hyper_parameters"]
@@ -92,7 +94,3 @@ def _as_asked(made_by: dict[str, Any], asked: Mapping[str, Any] | None) -> dict[
         return made_by
     told = {k: v for k, v in asked["init_args"].items() if k in made_by["init_args"] and k not in _FREE}
     return {**made_by, "class_path": asked["class_path"], "init_args": {**made_by["init_args"], **told}}
-
-
-def _class_name(spec: Any) -> str:
-    return str(spec.class_path).rpartition(".")[2]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric
 from typing_extensions import Self
 
-from abaw.checkpoint_file import INSTANTIATOR, check_hyper_parameters
+from abaw.checkpoint_file import DATA_STATE, INSTANTIATOR, check_hyper_parameters, data_state
 from abaw.data.batch import Batch, on_host
 from abaw.encoders import AudioEncoder, FrameEncoder, PrecomputedEncoder, VisualEncoder
 from abaw.encoders.kept import ENCODERS, encoders_of
@@ -167,9 +167,9 @@ class ExpressionModule(pl.LightningModule):
         return {**super().__getstate__(), "_copies": None}  # a stream belongs to its process
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what encoders have read from files, and the state of every rank's generators.
+        """Keep what encoders have read from files, and the states of the data module and of all generators.
 
-        Both kinds of dropout draw from these.
+        Both kinds of dropout draw from these, on each rank from its own.
         """
         slots = {"visual_encoder": self.visual_encoder, "audio_encoder": self.audio_encoder}
         checkpoint[ENCODERS] = {name: e.architecture() for name, e in slots.items() if e is not None}
@@ -180,10 +180,17 @@ class ExpressionModule(pl.LightningModule):
         if torch.distributed.is_initialized():
             torch.distributed.all_gather_object(generators, own)
         checkpoint["generators"] = generators
+        if (data := _data_of(self.trainer)) is not None and (state := data.state_dict()):
+            checkpoint[DATA_STATE] = state
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take the generators' states, for when training goes on."""
+        """Take the generators' states, for when training goes on, and hand the data its own."""
         self._generators = checkpoint.get("generators")
+        data, state = _data_of(self._trainer), data_state(checkpoint)
+        if data is None or type(data).__qualname__ in checkpoint:  # Lightning loads that of the same class
+            return
+        if state and data.state_dict().keys() == state.keys():
+            data.load_state_dict(state)
 
     def on_train_start(self) -> None:
         """Go on drawing where the checkpoint stood; else let each rank draw for itself."""
@@ -380,6 +387,10 @@ def warmup_cosine(step: int, warmup_steps: int, total_steps: int) -> float:
         return (step + 1) / warmup_steps
     progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
     return 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+
+
+def _data_of(trainer: pl.Trainer | None) -> pl.LightningDataModule | None:
+    return None if trainer is None else trainer.datamodule  # type: ignore[attr-defined]
 
 
 def _divisor(weight: Tensor) -> Tensor:

@@ -3,8 +3,9 @@
 import functools
 import inspect
 from collections.abc import Callable, Mapping
+from pydoc import locate
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 
 class Recorded:
@@ -42,6 +43,11 @@ class Recorded:
             if not _is_plain(plain):
                 raise TypeError(f"{name} was made with {argument}={value!r}, which is not plain data")
         return {"class_path": name, "init_args": init_args}
+
+
+def class_of(spec: Any) -> type:
+    """The class that a parsed ``class_path`` names."""
+    return cast(type, locate(spec.class_path))
 
 
 def _recording(init: Callable[..., None]) -> Callable[..., None]:

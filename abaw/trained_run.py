@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import yaml
 
-from abaw.checkpoint_file import read_checkpoint
+from abaw.checkpoint_file import data_state, read_checkpoint
 from abaw.encoders import PrecomputedEncoder
 from abaw.errors import InputError
 from abaw.module import ExpressionModule
@@ -72,7 +72,7 @@ class TrainedRun:
                 f"{folder}: the model was trained on features and can't see a video; 'abaw extract' and "
                 "'abaw predict' instead."
             )
-        clip_samples = state.get("AffWild2DataModule", {}).get("clip_samples", 0)
+        clip_samples = data_state(state).get("clip_samples", 0)
         reading = {"clip_samples": clip_samples} | {key: data[key] for key in _READING if key in data}
         tuned = folder / POSTPROCESS_FILE
         postprocessing = Postprocessing.read(tuned, model.class_names) if tuned.is_file() else None

@@ -5,6 +5,12 @@ from pathlib import Path
 import pytest
 
 from abaw.cli import main
+from abaw.data import AffWild2DataModule
+
+
+class OwnDataModule(AffWild2DataModule):
+    """As a user may subclass it."""
+
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 QUICKSTART = EXAMPLES / "quickstart.yaml"

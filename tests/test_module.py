@@ -383,6 +383,35 @@ def test_accumulated_batches_weigh_what_their_annotated_frames_weigh(
             torch.testing.assert_close(step[name], gradient, rtol=1e-4 if clip else 1e-6, atol=1e-12)
 
 
+class Data(pl.LightningDataModule):
+    kept = 0
+
+    def train_dataloader(self) -> DataLoader:
+        return make_loader()
+
+    def state_dict(self) -> dict[str, int]:
+        return {"kept": self.kept}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        self.kept = state_dict["kept"]
+
+
+class OtherData(Data):
+    pass
+
+
+def test_a_data_module_s_state_outlives_its_class(tmp_path: Path) -> None:
+    options = {"default_root_dir": tmp_path, "max_epochs": 1, "accelerator": "cpu", "logger": False}
+    trainer, data = pl.Trainer(**options, enable_checkpointing=False), OtherData()
+    data.kept = 7
+    trainer.fit(make_module(), datamodule=data)
+    trainer.save_checkpoint(tmp_path / "model.ckpt")
+    for kind in (Data, OtherData):
+        data = kind()
+        pl.Trainer(**options).fit(make_module(), datamodule=data, ckpt_path=tmp_path / "model.ckpt")
+        assert data.kept == 7
+
+
 class SaveAfterFirstEpoch(pl.Callback):
     def __init__(self, path: Path) -> None:
         self.path = path

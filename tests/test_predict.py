@@ -124,6 +124,7 @@ def test_compiled_it_says_the_same(corpus: Path, video: Path, monkeypatch: pytes
 def test_a_run_brings_its_settings(corpus: Path, video: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     options = [
+        "--data.class_path=small.OwnDataModule",
         "--data.window=12",
         "--data.frame_step=2",
         "--inference.stride=5",
@@ -133,7 +134,8 @@ def test_a_run_brings_its_settings(corpus: Path, video: Path, tmp_path: Path) ->
     crops = corpus / "cropped_aligned" / video.stem
     prediction = abaw.predict_video(run, video, crops=crops)
     checkpoint = run / "checkpoints" / "best.ckpt"
-    state = torch.load(checkpoint, weights_only=True)
+    length = torch.load(checkpoint, weights_only=True)["OwnDataModule"]["clip_samples"]
+    assert TrainedRun.load(run).reading["clip_samples"] == length > 0
     by_hand = abaw.predict_video(
         ExpressionModule.load_from_checkpoint(checkpoint, weights_only=True),
         video,
@@ -143,7 +145,7 @@ def test_a_run_brings_its_settings(corpus: Path, video: Path, tmp_path: Path) ->
         stride=5,
         weighting="hann",
         image_size=32,
-        clip_samples=state["AffWild2DataModule"]["clip_samples"],
+        clip_samples=length,
     )
     torch.testing.assert_close(prediction.scores, by_hand.scores, atol=1e-6, rtol=0)
     other = abaw.predict_video(run, video, crops=crops, weighting="uniform")
