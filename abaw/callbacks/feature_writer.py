@@ -20,7 +20,7 @@ from abaw.data.features import TEMPLATE, FeatureHeader, FeatureRecording, write_
 from abaw.encoders import AudioEncoder, PrecomputedEncoder, VisualEncoder
 from abaw.engine import VideoFeatures
 from abaw.errors import InputError
-from abaw.files import make_writable, replacing
+from abaw.files import expand, make_writable, replacing
 from abaw.fingerprint import fingerprint
 from abaw.module import ExpressionModule
 
@@ -40,7 +40,7 @@ class FeatureWriter(Callback, VideoFeaturesConsumer):
     """
 
     def __init__(self, output_dir: str | Path, dtype: Literal["float32", "float16"] = "float32") -> None:
-        self.output_dir = Path(output_dir)
+        self.output_dir = expand(output_dir)
         self.dtype = dtype
         self._finished: list[str] = []
         self._expected: dict[str, FeatureHeader] = {}
@@ -84,6 +84,10 @@ class FeatureWriter(Callback, VideoFeaturesConsumer):
             problem = recording.header.difference(self._expected[name], *_COMPARED)
             if problem is None and (recording.target != targets[name]).any():
                 problem = "its labels are not those of the corpus"
+            made_of, now = recording.header.sources, self._expected[name].sources
+            for what in ("crops", "video"):
+                if problem is None and made_of and made_of.get(what) != now.get(what):
+                    problem = f"its {what} in the corpus changed since"
             if problem is not None:
                 raise InputError(
                     f"{recording.path}: {problem}, as it would be now; remove what is in the folder, or "
@@ -91,7 +95,8 @@ class FeatureWriter(Callback, VideoFeaturesConsumer):
                 )
         trainer.strategy.barrier("finished features checked")
         if trainer.is_global_zero:
-            write_index(self.output_dir, list(self._expected))
+            labels = {v.video_id: v.annotation for v in data.videos if v.annotation is not None}
+            write_index(self.output_dir, list(self._expected), labels)
             if data.template_path is not None:
                 with replacing(self.output_dir / TEMPLATE) as temporary:
                     shutil.copyfile(data.template_path, temporary)
@@ -191,6 +196,7 @@ class FeatureWriter(Callback, VideoFeaturesConsumer):
             "dtype": self.dtype,
         }
         settings = data.reading | rounding
+        sources = trainer.strategy.broadcast(data.fingerprints() if trainer.is_global_zero else [])
         return {
             video.video_id: FeatureHeader(
                 video_id=video.video_id,
@@ -201,8 +207,9 @@ class FeatureWriter(Callback, VideoFeaturesConsumer):
                 lead=0.0,  # known when the video is encoded
                 encoders=encoders,
                 settings=settings,
+                sources=made_of,
             )
-            for video, target in zip(data.videos, data.targets, strict=True)
+            for video, target, made_of in zip(data.videos, data.targets, sources, strict=True)
         }
 
     def _stored(self, features: Tensor, video_id: str) -> Tensor:

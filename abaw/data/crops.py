@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -127,6 +128,29 @@ def any_readable(crops: Iterable[CropFiles]) -> bool:
     """Whether the first crop of any of these videos can be read; tries them in turn."""
     firsts = (files.path(int(files.present.argmax())) for files in crops if files.present.any())
     return any(path is not None and read_crop(path) is not None for path in firsts)
+
+
+def fingerprint_crops(files: CropFiles, samples: int = 8) -> str:
+    """SHA-256 of which frames have a crop, of how large each one's file is, and of the content of some.
+
+    Args:
+        files: The crops.
+        samples: Of how many crops the content counts, evenly spaced from the first to the last.
+    """
+    digest = hashlib.sha256()
+    frames = np.flatnonzero(files.present)
+    places = np.linspace(0, len(frames) - 1, samples if len(frames) else 0).astype(int)
+    read = set(frames[places].tolist())
+    for frame in frames.tolist():
+        path = files.path(frame)
+        assert path is not None
+        try:
+            digest.update(f"{frame} {os.stat(path).st_size}\n".encode())
+            if frame in read:
+                digest.update(Path(path).read_bytes())
+        except OSError:  # told where it is read
+            digest.update(f"{frame} gone\n".encode())
+    return digest.hexdigest()
 
 
 def choose_crops(folders: Sequence[Path]) -> Path:

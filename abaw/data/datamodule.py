@@ -13,7 +13,7 @@ from abaw.data.annotations import read_class_names
 from abaw.data.audio import SoundTrack
 from abaw.data.augment import Augmentation
 from abaw.data.base import WindowDataModule, check_at_least
-from abaw.data.crops import CropFiles, any_readable, crop_name
+from abaw.data.crops import CropFiles, any_readable, crop_name, fingerprint_crops
 from abaw.data.datasets import Loader
 from abaw.data.layout import Split, Video, annotation_files, find_videos
 from abaw.data.places import RAW_FOLDERS, Places, find_places
@@ -22,6 +22,7 @@ from abaw.data.sound_cache import open_sounds
 from abaw.data.windows import Recording, WindowReader, clip_samples
 from abaw.errors import InputError
 from abaw.files import expand
+from abaw.fingerprint import file_fingerprint
 
 
 class AffWild2DataModule(WindowDataModule[Recording]):
@@ -183,6 +184,21 @@ class AffWild2DataModule(WindowDataModule[Recording]):
     def targets(self) -> list[NDArray[np.int64]]:
         """The labels of all videos, int64 (N,) each, in the corpus's order; needs ``setup``."""
         return [recording.target for recording in self._recordings]
+
+    def fingerprints(self) -> list[dict[str, str]]:
+        """What tells each video's ``crops`` and raw ``video`` from others, in the corpus's order.
+
+        Needs ``setup``, and looks at every crop: a minute for Aff-Wild2.
+        """
+        raw = {video.raw_id: video.raw for video in self._videos if video.raw is not None}
+        by_raw = {name: file_fingerprint(path) for name, path in raw.items()}
+        found = []
+        for video, recording in zip(self._videos, self._recordings, strict=True):
+            made = {"video": by_raw[video.raw_id]} if video.raw_id in by_raw else {}
+            if recording.crops.present.any():
+                made["crops"] = fingerprint_crops(recording.crops)
+            found.append(made)
+        return found
 
     @property
     def reading(self) -> dict[str, float]:

@@ -1,12 +1,23 @@
 """Features that were computed before, for Lightning."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
+import numpy as np
+from lightning.pytorch.utilities import rank_zero_warn
+
+from abaw.data.annotations import read_annotation
 from abaw.data.base import WindowDataModule
-from abaw.data.features import MODALITIES, FeatureReader, FeatureRecording, read_header, read_index
+from abaw.data.features import (
+    MODALITIES,
+    FeatureReader,
+    FeatureRecording,
+    label_files,
+    read_header,
+    read_index,
+)
 from abaw.data.layout import Split, Video
 from abaw.errors import InputError
 from abaw.files import expand
@@ -94,7 +105,24 @@ class FeatureDataModule(WindowDataModule[FeatureRecording]):
                     f"{recording.path}: {difference} as in {recordings[0].path.name}; "
                     "remove one of the two and run 'abaw extract' again."
                 )
+        self._tell_of_new_labels(recordings)
         self._set_videos([_video(recording) for recording in recordings], recordings)
+
+    def _tell_of_new_labels(self, recordings: Sequence[FeatureRecording]) -> None:
+        """Warn where the files of the labels, if they are at hand, no longer say what the features keep."""
+        files = label_files(self.root)
+        changed = []
+        for recording in recordings:
+            path = files.get(recording.video_id)
+            if path is not None and path.is_file() and not _agrees(path, recording):
+                changed.append(path)
+        if changed:
+            rank_zero_warn(
+                f"{self.root}: the labels of {len(changed)} videos were edited since their features were "
+                f"extracted (first: {changed[0]}); the old ones are used. For the new ones, 'abaw extract' "
+                "into another folder.",
+                category=UserWarning,
+            )
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps: which encoders made the features that the model is trained on, and how."""
@@ -142,6 +170,17 @@ def feature_sizes(root: str | Path) -> dict[str, int]:
     """
     tensors = FeatureRecording(read_index(expand(root))[0]).tensors
     return {name: tensors[name].shape[1] for name in MODALITIES if name in tensors}
+
+
+def _agrees(path: Path, recording: FeatureRecording) -> bool:
+    """Whether a file of labels says what the features keep."""
+    try:
+        annotation = read_annotation(path)
+    except InputError:  # it was whole once
+        return False
+    return list(annotation.class_names) == recording.header.class_names and np.array_equal(
+        annotation.labels, recording.target
+    )
 
 
 def _video(recording: FeatureRecording) -> Video:

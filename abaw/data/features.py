@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -49,6 +49,8 @@ class FeatureHeader:
             plain data), ``provenance`` (such as a checkpoint's name, revision and normalisation) and
             ``weights``, a SHA-256 of them. A modality without an encoder isn't there.
         settings: What else the features depend on.
+        sources: What the features were made of: fingerprints of the ``crops`` and of the raw ``video``, as
+            far as the video has them. Files of older versions have none.
     """
 
     video_id: str
@@ -59,6 +61,7 @@ class FeatureHeader:
     lead: float
     encoders: dict[str, dict[str, Any]]
     settings: dict[str, Any]
+    sources: dict[str, str] = field(default_factory=dict)
 
     def difference(self, other: FeatureHeader, *attributes: str) -> str | None:
         """The first difference in some attributes, in words; None if there is none."""
@@ -96,24 +99,33 @@ def read_header(path: Path) -> FeatureHeader:
             entries = json.loads((file.metadata() or {})[_KEY])
         if entries.pop("version") != _VERSION:
             raise InputError(f"{path}: was written by another version of abaw; extract the features again.")
-        return FeatureHeader(**{field.name: entries[field.name] for field in fields(FeatureHeader)})
+        entries.setdefault("sources", {})
+        return FeatureHeader(**{entry.name: entries[entry.name] for entry in fields(FeatureHeader)})
     except (OSError, SafetensorError, LookupError, ValueError) as error:
         raise InputError(
             f"{path}: is damaged, or holds no features; remove it and run 'abaw extract' again. ({error})"
         ) from error
 
 
-def write_index(folder: Path, videos: Sequence[str]) -> None:
+def write_index(folder: Path, videos: Sequence[str], labels: Mapping[str, Path] | None = None) -> None:
     """Say which videos a folder of features holds when it is complete.
 
     Args:
         folder: The folder.
         videos: Their names, in the order of the corpus: training windows are drawn by their numbers.
+        labels: The file that each one's labels are from, where it has one.
     """
+    index: dict[str, Any] = {"version": _VERSION, "videos": list(videos)}
+    if labels:
+        index["labels"] = {name: str(path.absolute()) for name, path in labels.items()}
     with replacing(folder / _INDEX) as temporary:
-        temporary.write_text(
-            json.dumps({"version": _VERSION, "videos": list(videos)}, indent=1) + "\n", "utf-8"
-        )
+        temporary.write_text(json.dumps(index, indent=1) + "\n", "utf-8")
+
+
+def label_files(folder: Path) -> dict[str, Path]:
+    """The file that each video's labels are from, where `write_index` was told."""
+    labels = json.loads((folder / _INDEX).read_text("utf-8")).get("labels", {})
+    return {name: Path(path) for name, path in labels.items()}
 
 
 def read_index(folder: Path) -> list[Path]:

@@ -1,8 +1,14 @@
+import dataclasses
 import hashlib
+import json
+import os
+import shutil
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from abaw import ExpressionModule
@@ -222,6 +228,81 @@ def test_so_are_those_of_other_weights_and_labels(corpus: Path, whole: Path):
     source.targets[5][7] += 1
     with pytest.raises(InputError, match="its labels are not those of the corpus"):
         make_trainer().extract(module(), source, str(whole))
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Give a file, which may be a hard link, another content at the same time of change."""
+    time = path.stat().st_mtime_ns
+    path.unlink()
+    path.write_bytes(content)
+    os.utime(path, ns=(time, time))
+
+
+def crop(folder: Path, index: int) -> Path:
+    return sorted(folder.glob("*.jpg"))[index]
+
+
+@pytest.fixture
+def copy(corpus: Path, tmp_path: Path) -> Path:
+    """The corpus once more, to be changed."""
+    return Path(shutil.copytree(corpus, tmp_path / "copy", copy_function=os.link))
+
+
+@pytest.mark.parametrize(
+    ("what", "change"),
+    [
+        ("crops", lambda crops, raw: replace_file(crop(crops, 5), crop(crops, 7).read_bytes())),
+        ("crops", lambda crops, raw: crop(crops, 3).unlink()),
+        ("crops", lambda crops, raw: replace_file(crop(crops, 0), crop(crops, 0).read_bytes()[:-1] + b"?")),
+        ("video", lambda crops, raw: replace_file(raw, raw.read_bytes() + b"?")),
+        ("video", lambda crops, raw: replace_file(raw, raw.read_bytes()[:-1] + b"?")),
+    ],
+)
+def test_features_of_what_was_replaced_are_not_kept(copy: Path, whole: Path, tmp_path: Path, what, change):
+    out = Path(shutil.copytree(whole, tmp_path / "out"))
+    extract(module(), copy, out)
+    assert digests(out).keys() == digests(whole).keys()
+    source = data(copy)
+    source.setup()
+    video = next(video for video in source.videos if video.split == "test")
+    change(video.crops, video.raw)
+    before = digests(out)
+    with pytest.raises(InputError, match=rf"safetensors: its {what} in the corpus changed since.*; remove"):
+        extract(module(), copy, out)
+    assert digests(out) == before
+
+
+def test_features_of_an_older_version_are_kept(copy: Path, whole: Path, tmp_path: Path):
+    out = Path(shutil.copytree(whole, tmp_path / "out"))
+    for path in read_index(out):
+        recording = FeatureRecording(path)
+        tensors = {name: tensor.clone() for name, tensor in recording.tensors.items()}
+        metadata = {"version": 1, **dataclasses.asdict(recording.header)}
+        metadata.pop("sources")
+        save_file(tensors, path, {"abaw": json.dumps(metadata)})
+    model = module()
+    extract(model, copy, out)
+    assert sum(model.visual_encoder.calls) == 0
+    assert FeatureDataModule(out).class_names
+
+
+def test_labels_that_were_edited_since_are_told(copy: Path, whole: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    extract(module(), copy, out)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        FeatureDataModule(out).setup()
+    labels = sorted((copy / "EXPR_Recognition_Challenge/Train_Set").glob("*.txt"))
+    for path in labels[:2]:
+        lines = path.read_text().splitlines()
+        path.unlink()
+        path.write_text("\n".join([*lines[:-1], "3" if lines[-1] != "3" else "4"]) + "\n")
+    with pytest.warns(UserWarning, match=r"labels of 2 videos were edited since .*\(first: .*Train_Set"):
+        FeatureDataModule(out).setup()
+    shutil.rmtree(copy)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        FeatureDataModule(out).setup()
 
 
 def test_half_precision(corpus: Path, whole: Path, tmp_path: Path):
