@@ -16,6 +16,7 @@ from abaw.checkpoint_file import DATA_STATE, INSTANTIATOR, check_hyper_parameter
 from abaw.data.batch import Batch, on_host
 from abaw.encoders import AudioEncoder, FrameEncoder, PrecomputedEncoder, VisualEncoder
 from abaw.encoders.kept import ENCODERS, encoders_of
+from abaw.encoders.repeatable import check_repeatable
 from abaw.errors import InputError
 from abaw.fusion import FusionHead, ModalityDropout
 from abaw.labels import EXPRESSIONS, IGNORE_INDEX
@@ -104,6 +105,8 @@ class ExpressionModule(pl.LightningModule):
         self._group_weight: Tensor | None = None
         self._generators: list[dict[str, Tensor]] | None = None
         self._copies: torch.cuda.Stream | None = None
+        self._checked: set[str] = set()
+        self._calmed: set[str] = set()
         self._save_slots()
 
     @classmethod
@@ -203,6 +206,22 @@ class ExpressionModule(pl.LightningModule):
         if self.device.type == "cuda" and "cuda" in own:
             torch.cuda.set_rng_state(own["cuda"].cpu(), self.device)
 
+    def on_train_epoch_start(self) -> None:
+        """Keep a frozen encoder in evaluation mode: neither its features nor its statistics are to drift.
+
+        One that a callback has thawed goes back to training mode.
+        """
+        for slot, encoder in (("visual", self.visual_encoder), ("audio", self.audio_encoder)):
+            if encoder is None:
+                continue
+            trains = [p.requires_grad for p in encoder.parameters()]
+            if trains and not any(trains) and encoder.training:
+                encoder.eval()
+                self._calmed.add(slot)
+            elif any(trains) and slot in self._calmed:
+                encoder.train()
+                self._calmed.remove(slot)
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of a batch, normalised by the weight of the annotated frames over all ranks."""
         logits = self(batch)
@@ -298,7 +317,9 @@ class ExpressionModule(pl.LightningModule):
             return encoder(batch["visual_features"], mask), mask
         # A FrameEncoder looks for the present frames; others may compute with the mask.
         given = on_host(batch).video_mask if isinstance(encoder, FrameEncoder) else mask
-        return encoder(batch["video"], given), mask
+        features = encoder(batch["video"], given)
+        self._check_once("visual_encoder", encoder, batch["video"], given)
+        return features, mask
 
     def _encode_audio(self, batch: Batch) -> tuple[Tensor, Tensor]:
         mask, encoder = batch["audio_mask"], self.audio_encoder
@@ -307,7 +328,14 @@ class ExpressionModule(pl.LightningModule):
         _check_input(batch, "audio", "audio", encoder)
         if isinstance(encoder, PrecomputedEncoder):
             return encoder(batch["audio_features"], mask), mask
-        return encoder(batch["audio"], batch["time"], mask), mask
+        features = encoder(batch["audio"], batch["time"], mask)
+        self._check_once("audio_encoder", encoder, batch["audio"], batch["time"], mask)
+        return features, mask
+
+    def _check_once(self, slot: str, encoder: VisualEncoder | AudioEncoder, *inputs: Tensor) -> None:
+        # Where it is first used in evaluation, and not where it is built: what it takes is known here.
+        if not (encoder.training or slot in self._checked) and check_repeatable(encoder, *inputs):
+            self._checked.add(slot)
 
     @staticmethod
     def _drop(features: Features, modality_dropout: ModalityDropout) -> Features:

@@ -448,3 +448,64 @@ def test_module_trains_with_inference(tmp_path: Path) -> None:
     assert 0 <= float(trainer.callback_metrics["val/f1"]) <= 1
     assert math.isfinite(float(trainer.callback_metrics["val/loss"]))
     assert {f"val/f1/{name}" for name in EXPRESSIONS} <= set(trainer.callback_metrics)
+
+
+class Normalising(VisualEncoder):
+    """A stranger's encoder: batch norm, and a draw if asked for."""
+
+    out_features = 16
+
+    def __init__(self, freeze: bool = False, draw: bool = False) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(3)
+        self.project = nn.Linear(3, 16)
+        self.requires_grad_(not freeze)
+        self.draw = draw
+
+    def forward(self, video: Tensor, video_mask: Tensor) -> Tensor:
+        pixels = self.norm(video.float().mean(dim=(-1, -2)).flatten(0, 1)).unflatten(0, video.shape[:2])
+        features = self.project(pixels)
+        return (features + torch.randn_like(features) * self.draw) * video_mask[..., None]
+
+
+def test_a_random_encoder_is_refused_where_it_is_first_evaluated() -> None:
+    module = make_module(visual_encoder=Normalising(draw=True))
+    module.train().encode(make_batch())  # noise in training is its own affair
+    with pytest.raises(InputError, match="Normalising: the same input gives other features"):
+        module.eval().encode(make_batch())
+
+
+def test_an_encoder_is_checked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    checks = []
+    monkeypatch.setattr("abaw.module.check_repeatable", lambda encoder, *_: checks.append(encoder) or True)
+    module = make_module().eval()
+    for _ in range(2):
+        module.encode(make_batch())
+    assert checks == [module.visual_encoder, module.audio_encoder]
+
+
+def test_a_frozen_encoder_does_not_drift_in_training(tmp_path: Path) -> None:
+    module = make_module(visual_encoder=Normalising(freeze=True))
+    before = {name: value.clone() for name, value in module.visual_encoder.state_dict().items()}
+    module.train()
+    fit(module, tmp_path)
+    for name, value in module.visual_encoder.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_a_thawed_encoder_trains_again(tmp_path: Path) -> None:
+    class Thaw(pl.Callback):
+        modes: tuple[bool, ...] = ()
+
+        def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+            pl_module.visual_encoder.requires_grad_(trainer.current_epoch == 1)
+
+        def on_train_batch_start(
+            self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: object
+        ) -> None:
+            self.modes += (pl_module.visual_encoder.training,)
+
+    module, thaw = make_module(visual_encoder=Normalising(freeze=True)), Thaw()
+    fit(module, tmp_path, max_epochs=2, callbacks=[thaw])
+    assert set(thaw.modes[: len(thaw.modes) // 2]) == {False}
+    assert set(thaw.modes[len(thaw.modes) // 2 :]) == {True}
