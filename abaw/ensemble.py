@@ -70,7 +70,9 @@ def predict_average(
     averages = {video: average_scores(paths) for video, paths in files.items()}
     if decide is not None:
         averages = {
-            video: replace(average, labels=decide(average.scores, average.covered, video)[1])
+            video: replace(
+                average, labels=decide(average.scores, average.covered, video, average.answered)[1]
+            )
             for video, average in averages.items()
         }
     (writer,) = (callback for callback in trainer.callbacks if isinstance(callback, PredictionWriter))  # type: ignore[attr-defined]

@@ -15,6 +15,7 @@ from abaw.errors import InputError
 from abaw.labels import IGNORE_INDEX
 from abaw.metrics import bootstrap_interval, scores_from_confusion
 from abaw.postprocess import Decoder, HeldOut, Postprocessing, Smoothing, fit_bias, log_transitions, viterbi
+from abaw.postprocess.nearest import nearest_present
 
 SMOOTHINGS: Final = (
     *(Smoothing("median", width) for width in (5, 11, 21, 41, 81)),
@@ -36,6 +37,8 @@ class ScoredVideo(NamedTuple):
     """bool (N,), True where the frame has a score."""
     target: Tensor
     """int64 (N,), ``IGNORE_INDEX`` where not annotated."""
+    answered: Tensor | None = None
+    """bool (N,), True where there was a face or a voice; None where that isn't known."""
 
 
 class Gain(NamedTuple):
@@ -245,7 +248,8 @@ class _Fitter:
             decoder = best([decoder, *map(Decoder, SMOOTHINGS)])
         if "bias" in methods:
             smoothed = self._smoothed(decoder.smoothing)
-            counted = {index: _is_counted(self._videos[index]) for index in chosen}
+            decoder = replace(decoder, bias=(0.0,) * self._num_classes)
+            counted = {index: _is_decided(self._videos[index], decoder) for index in chosen}
             logits = torch.cat([smoothed[index][kept] for index, kept in counted.items()])
             target = torch.cat([self._videos[index].target[kept] for index, kept in counted.items()])
             decoder = replace(decoder, bias=tuple(fit_bias(logits, target).tolist()))
@@ -255,10 +259,13 @@ class _Fitter:
         return decoder
 
     def _smooth(self, smoothing: Smoothing | None) -> list[Tensor]:
-        return [Decoder(smoothing).logits(video.scores, video.covered) for video in self._videos]
+        return [
+            Decoder(smoothing).logits(video.scores, video.covered, video.answered) for video in self._videos
+        ]
 
     def _count(self, video: ScoredVideo, logits: Tensor, decoder: Decoder) -> Tensor:
         """int64 (W, C, C) of one video: for each weight of the transitions, or for none."""
+        told = decoder.evidence(video.covered, video.answered)
         if decoder.bias is not None:
             logits = (logits + torch.tensor(decoder.bias, dtype=logits.dtype)) * video.covered[:, None]
         if decoder.transition_weight is None:
@@ -266,8 +273,9 @@ class _Fitter:
         else:
             assert self._log_transitions is not None
             weights = torch.tensor(TRANSITION_WEIGHTS, dtype=logits.dtype)
-            labels = viterbi(logits, weights[:, None, None] * self._log_transitions)
+            labels = viterbi(logits * told[:, None], weights[:, None, None] * self._log_transitions)
         kept = _is_counted(video)
+        labels = labels[:, nearest_present(told)]
         pairs = video.target[kept] * self._num_classes + labels[:, kept]
         counts = [torch.bincount(row, minlength=self._num_classes**2) for row in pairs]
         return torch.stack(counts).view(-1, self._num_classes, self._num_classes)
@@ -275,6 +283,11 @@ class _Fitter:
 
 def _is_counted(video: ScoredVideo) -> Tensor:
     return (video.target != IGNORE_INDEX) & video.covered
+
+
+def _is_decided(video: ScoredVideo, decoder: Decoder) -> Tensor:
+    """Which frames count, and are decided by their own scores."""
+    return _is_counted(video) & decoder.evidence(video.covered, video.answered)
 
 
 def _macro_f1(confusions: Tensor) -> float:

@@ -81,6 +81,28 @@ def test_frames_without_scores_count_as_little_in_the_fit_as_afterwards(monkeypa
     assert tuned.gains["chosen"].in_sample == pytest.approx(macro_f1(videos, labels) - tuned.plain_f1)
 
 
+@pytest.mark.parametrize("methods", [("smoothing", "bias"), ("Viterbi",)])
+def test_frames_without_an_answer_are_no_evidence_in_the_fit_nor_afterwards(monkeypatch, methods):
+    monkeypatch.setattr("abaw.tuning._Fitter.choose", lambda self, folds: methods)
+    videos = [
+        v._replace(
+            # What is voted where nothing is there, surely and wrongly.
+            scores=torch.where((torch.arange(160) % 40 < 25)[:, None], v.scores, torch.tensor([0, 0, 1.0])),
+            answered=torch.arange(160) % 40 < 25,
+        )
+        for v in VIDEOS
+    ]
+    tuned = tune(videos, NAMES, TRANSITIONS, folds=3)
+    decoder = tuned.postprocessing.decoder
+    assert (decoder.smoothing or decoder.transition_weight) is not None
+    labels = [tuned.postprocessing(v.scores, v.covered, None, v.answered)[1] for v in videos]
+    assert tuned.gains["chosen"].in_sample == pytest.approx(macro_f1(videos, labels) - tuned.plain_f1)
+    blind = tune([v._replace(answered=None) for v in videos], NAMES, TRANSITIONS, folds=3)
+    assert blind.plain_f1 == tuned.plain_f1, "all annotated frames count"
+    assert blind.gains["smoothing"].in_sample < tuned.gains["smoothing"].in_sample
+    assert blind.gains["bias"].in_sample < tuned.gains["bias"].in_sample
+
+
 def test_smoothing_alone_is_what_a_loop_over_folds_finds(tuned):
     folds = [set(fold.videos) for fold in tuned.postprocessing.folds]
 

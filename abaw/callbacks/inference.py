@@ -93,7 +93,8 @@ class SlidingWindowInference(Callback):
         with trainer.precision_plugin.forward_context():
             scores, covered = self.vote(pl_module.fusion, video, len(pl_module.class_names))
         scores, covered = scores.cpu(), covered.cpu()
-        labels, decided_by = self._decide(video.video_id, scores, covered)
+        video_mask, audio_mask = video.video_mask.cpu(), video.audio_mask.cpu()
+        labels, decided_by = self._decide(video.video_id, scores, covered, video_mask | audio_mask)
         return VideoScores(
             video_id=video.video_id,
             condition=condition,
@@ -101,8 +102,8 @@ class SlidingWindowInference(Callback):
             labels=labels,
             covered=covered,
             target=video.target.cpu(),
-            video_mask=video.video_mask.cpu(),
-            audio_mask=video.audio_mask.cpu(),
+            video_mask=video_mask,
+            audio_mask=audio_mask,
             decided_by=decided_by,
             num_excluded=self.voter.num_excluded,
         )
@@ -159,11 +160,13 @@ class SlidingWindowInference(Callback):
             "audio only": video.without_video(),
         }
 
-    def _decide(self, video_id: str, scores: Tensor, covered: Tensor) -> tuple[Tensor, DecidedBy]:
+    def _decide(
+        self, video_id: str, scores: Tensor, covered: Tensor, answered: Tensor
+    ) -> tuple[Tensor, DecidedBy]:
         """The classes of a video's frames, int64 (N,) on the CPU, and by what they were decided."""
         if self._postprocessing is None or self._postprocessing.decoder_of(video_id) == Decoder():
             return likeliest(scores, covered), "vote"
-        _, labels = self._postprocessing(scores, covered, video_id)
+        _, labels = self._postprocessing(scores, covered, video_id, answered)
         held_out = self._postprocessing.holds_out(video_id)
         return labels, "held-out parameters" if held_out else "final parameters"
 

@@ -45,6 +45,11 @@ class VideoScores:
     decided_by: DecidedBy = "vote"
     num_excluded: int = 0
 
+    @property
+    def answered(self) -> Tensor:
+        """Which frames have an answer of their own, bool (N,): a score, and a face or a voice behind it."""
+        return self.covered & (self.video_mask | self.audio_mask)
+
 
 class VideoScoresConsumer(ABC):
     """A callback (mix this in) that is given every video's scores as soon as they are voted.

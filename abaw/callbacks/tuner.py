@@ -50,7 +50,7 @@ class PostprocessTuner(Callback, VideoScoresConsumer):
         """Keep one video's scores."""
         if trainer.state.fn == TrainerFn.VALIDATING:
             self._videos[result.video_id] = ScoredVideo(
-                result.video_id, result.scores, result.covered, result.target
+                result.video_id, result.scores, result.covered, result.target, result.answered
             )
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -65,7 +65,11 @@ class Decoder:
             raise ValueError(f"a transition weight must be positive, got {self.transition_weight}")
 
     def __call__(
-        self, scores: Tensor, covered: Tensor | None = None, transitions: Tensor | None = None
+        self,
+        scores: Tensor,
+        covered: Tensor | None = None,
+        transitions: Tensor | None = None,
+        answered: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Decide the classes of one video.
 
@@ -74,6 +78,7 @@ class Decoder:
             covered: bool (N,), False where a frame has no scores; ``None`` means that all have.
             transitions: int64 (C, C), how often each class (row) was followed by each (column), see
                 :func:`~abaw.postprocess.count_transitions`; for Viterbi decoding alone.
+            answered: bool (N,), see :meth:`evidence`; ``None`` means as ``covered``.
 
         Returns:
             ``(scores, labels)``: (N, C) as ``scores``, smoothed and biased, again probabilities, zeros where
@@ -85,18 +90,20 @@ class Decoder:
         if covered is None:
             covered = torch.ones(len(scores), dtype=torch.bool)
         covered = covered.cpu()
-        logits = self.logits(scores, covered)
+        logits, told = self.logits(scores, covered, answered), self.evidence(covered, answered)
         if self.transition_weight is None:
             labels = logits.argmax(-1)
         elif transitions is None:
             raise ValueError("Viterbi decoding needs the counts of transitions")
         else:
-            labels = viterbi(logits, self.transition_weight * log_transitions(transitions))
+            labels = viterbi(logits * told[:, None], self.transition_weight * log_transitions(transitions))
         adjusted = logits.softmax(-1).to(scores.dtype) * covered[:, None]
-        return adjusted, labels[nearest_present(covered)]
+        return adjusted, labels[nearest_present(told)]
 
-    def logits(self, scores: Tensor, covered: Tensor) -> Tensor:
+    def logits(self, scores: Tensor, covered: Tensor, answered: Tensor | None = None) -> Tensor:
         """Logarithms of the smoothed scores with the bias: what is decided on.
+
+        Frames without an answer of their own are not smoothed, nor others by them, see :meth:`evidence`.
 
         Returns:
             float64 (N, C) on the CPU; zeros where not covered: such a frame prefers no class.
@@ -105,7 +112,9 @@ class Decoder:
             ValueError: If a covered frame's score is not finite, or a shape does not fit.
         """
         if self.smoothing is not None:
-            scores = smooth(scores, self.smoothing.kind, self.smoothing.width, covered)
+            told = self.evidence(covered, answered)
+            smoothed = smooth(scores, self.smoothing.kind, self.smoothing.width, told)
+            scores = torch.where(told.to(scores.device)[:, None], smoothed, scores)
         # A score of zero must not decide for ever, whatever speaks for the class beside it.
         logits = scores.detach().cpu().double().clamp_min(torch.finfo(torch.float32).tiny).log()
         if not logits[covered].isfinite().all():
@@ -115,3 +124,22 @@ class Decoder:
                 raise ValueError(f"there are {len(self.bias)} biases for {logits.shape[-1]} classes")
             logits = logits + torch.tensor(self.bias, dtype=torch.float64)
         return torch.where(covered[:, None], logits, 0.0)
+
+    def evidence(self, covered: Tensor, answered: Tensor | None) -> Tensor:
+        """Which frames are decided by their own scores, and say something of their neighbours.
+
+        A frame with neither face nor voice has no answer of its own, since what is voted there comes from
+        around it: it takes the label of the nearest frame that has one. The plain vote stands everywhere.
+
+        Args:
+            covered: bool (N,), True where a frame has scores.
+            answered: bool (N,), True where there was a face or a voice; ``None`` where that isn't known.
+
+        Returns:
+            bool (N,), on the CPU; as ``covered`` where otherwise no frame were left.
+        """
+        covered = covered.cpu()
+        if answered is None or self == Decoder():
+            return covered
+        told = covered & answered.cpu()
+        return told if told.any() else covered

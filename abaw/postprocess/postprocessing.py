@@ -69,7 +69,11 @@ class Postprocessing:
             raise ValueError("a video is in two folds")
 
     def __call__(
-        self, scores: Tensor, covered: Tensor | None = None, video_id: str | None = None
+        self,
+        scores: Tensor,
+        covered: Tensor | None = None,
+        video_id: str | None = None,
+        answered: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Decide the classes of one video.
 
@@ -77,12 +81,13 @@ class Postprocessing:
             scores: floating (N, C), probabilities.
             covered: bool (N,), False where a frame has no scores; ``None`` means that all have.
             video_id: The video's name; ``None`` is a video that nothing was fitted on.
+            answered: bool (N,), True where there was a face or a voice; ``None`` means as ``covered``.
 
         Returns:
             ``(scores, labels)``, see :class:`Decoder`.
         """
         counts = None if self.transitions is None else torch.tensor(self.transitions)
-        return self.decoder_of(video_id)(scores, covered, counts)
+        return self.decoder_of(video_id)(scores, covered, counts, answered)
 
     def holds_out(self, video_id: str | None) -> bool:
         """Whether the parameters for this video were fitted without it because it is in a fold."""

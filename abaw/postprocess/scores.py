@@ -1,5 +1,6 @@
 """Scores of videos in files: what a prediction leaves, and what averages and submissions are made of."""
 
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -34,6 +35,11 @@ class SavedScores:
     audio_mask: Tensor
     labels: Tensor
     class_names: tuple[str, ...]
+
+    @property
+    def answered(self) -> Tensor:
+        """Which frames have an answer of their own, bool (N,): a score, and a face or a voice behind it."""
+        return self.covered & (self.video_mask | self.audio_mask)
 
 
 _TENSORS = tuple(field.name for field in fields(SavedScores) if field.name != "class_names")
@@ -130,9 +136,10 @@ def list_scores(folders: Sequence[Path]) -> dict[str, list[Path]]:
 def average_scores(paths: Sequence[Path]) -> SavedScores:
     """Mean of what several runs say of one video.
 
-    A frame's scores are the mean over the runs that scored it, its label is the likeliest class; a face or a
-    sound that one of the runs was given was there. A single file is returned as it is, with the labels that
-    its run decided on.
+    A frame's scores are the mean over the runs that scored it; where some of them were given a face or a
+    voice there and others neither (one that only looks, without a face), over the former. Its label is the
+    likeliest class; a face or a sound that one of the runs was given was there. A single file is returned as
+    it is, with the labels that its run decided on.
 
     Raises:
         InputError: If a file is not readable, or the runs' classes or numbers of frames differ.
@@ -149,8 +156,9 @@ def average_scores(paths: Sequence[Path]) -> SavedScores:
                 )
     if len(runs) == 1:
         return runs[0]
-    votes = torch.stack([run.covered for run in runs])
-    sums = torch.stack([run.scores for run in runs]).sum(0)
+    votes = torch.stack([run.answered for run in runs])
+    votes = torch.where(votes.any(0), votes, torch.stack([run.covered for run in runs]))
+    sums = torch.stack([run.scores for run in runs]).mul(votes[..., None]).sum(0)
     scores, covered = sums / votes.sum(0).clamp(min=1)[:, None], votes.any(0)
     return replace(
         runs[0],
@@ -167,6 +175,9 @@ def submit_scores(
 ) -> SubmissionReport:
     """Write the submission of what was saved, see :func:`write_submission`, and check what was written.
 
+    A frame with neither face nor voice has no answer of its own: it takes the nearest one's that has. Where
+    no frame of a video has, the labels stay what the model made of nothing.
+
     Args:
         path: The file to write.
         template: The organisers' sample submission; ``None`` writes a row for every frame.
@@ -175,13 +186,17 @@ def submit_scores(
     Raises:
         InputError: If there is no video, a video has no score at all, the videos' classes differ, the
             template does not fit, or it is the file to write.
+
+    Warns:
+        UserWarning: If videos have neither face nor voice in any frame, with their number.
     """
     if template is not None and template.resolve() == path.resolve():
         raise InputError(f"{template}: would be overwritten; write the submission to another file")
     labels: dict[str, Tensor] = {}
     present: dict[str, Tensor] = {}
     class_names: tuple[str, ...] = ()
-    unscored = 0
+    unscored = neither = 0
+    blank = []
     for video, saved in videos:
         if not saved.covered.any():
             raise InputError(f"{video}: no frame has a finite score; train the model again")
@@ -190,13 +205,25 @@ def submit_scores(
                 f"{video}: its classes are {','.join(saved.class_names)}, other videos' are "
                 f"{','.join(class_names)}; submit the scores of one model"
             )
-        labels[video], present[video], class_names = saved.labels, saved.video_mask, saved.class_names
+        given = saved.video_mask | saved.audio_mask
+        labels[video] = torch.where(given, saved.labels, saved.labels[nearest_present(saved.answered)])
+        present[video], class_names = saved.video_mask, saved.class_names
         unscored += int((~saved.covered).sum())
+        if given.any():
+            neither += int((~given).sum())
+        else:
+            blank.append(video)
     if not labels:
         raise InputError(f"{path}: no video was scored; is the test list empty?")
+    if blank:
+        warnings.warn(
+            f"{len(blank)} of {len(labels)} videos have neither face nor voice in any frame (first: "
+            f"{', '.join(blank[:3])}): their labels are what the model makes of nothing",
+            stacklevel=2,
+        )
     report = write_submission(path, template, labels, class_names, present)
     check_submission(path, template, class_names)
-    return replace(report, unscored=unscored)
+    return replace(report, unscored=unscored, neither=neither)
 
 
 def _problem(saved: SavedScores) -> str | None:

@@ -28,19 +28,24 @@ class SubmissionReport:
             cannot tell.
         unscored: Frames that took the label of another one because no model gave them a score; 0 where
             labels were given and not scores.
+        neither: Frames that took the label of another one because they have neither face nor voice; 0 as
+            for ``unscored``.
     """
 
     videos: int
     rows: int
     filled: int = 0
     unscored: int = 0
+    neither: int = 0
 
     def describe(self, path: str | Path) -> str:
         """What to tell whoever asked for the file ``path``."""
+        neither = f"\n  {self.neither} with neither face nor voice take that of the nearest frame with one"
         return (
             f"{self.rows} rows of {self.videos} videos: {path}\n"
             f"  {self.filled} without a face take the label of the nearest frame with one\n"
             f"  {self.unscored} without a score take the label of the nearest frame with one"
+            f"{neither if self.neither else ''}"
         )
 
 

@@ -17,7 +17,7 @@ from abaw.encoders import AudioEncoder, VisualEncoder
 from abaw.engine import VideoFeatures
 from abaw.errors import InputError
 from abaw.fusion import DualBranchTransformer, FusionHead
-from abaw.postprocess import Decoder, HeldOut, Postprocessing
+from abaw.postprocess import Decoder, HeldOut, Postprocessing, Smoothing
 
 CLASSES = 8
 
@@ -280,6 +280,25 @@ def test_labels_are_decided_by_the_file_each_video_by_its_own_parameters(tmp_pat
         labels = torch.cat([r.labels for r in results if r.condition == "audio+video"])
         expected = f1_score(target, labels, labels=range(CLASSES), average="macro", zero_division=0)
         assert float(trainer.callback_metrics["test/f1"]) == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_file_s_smoothing_leaves_out_what_was_given_neither_face_nor_voice(tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    loader = make_loader({"d": 33})
+    for batch in loader.dataset:
+        batch["audio_mask"][:] = batch["frame"] % 3 == 0
+    _, _, (plain,) = evaluate(loader, tmp_path, "predict")
+    # All classes are about as likely, so that little decides.
+    decoder = Decoder(Smoothing("box", 9), tuple((-plain.scores.log().mean(0)).tolist()))
+    Postprocessing(EXPRESSIONS, decoder).write(path)
+    _, _, (result,) = evaluate(loader, tmp_path, "predict", path)
+    neither = ~(result.video_mask | result.audio_mask)
+    assert result.answered.equal(~neither)
+    assert neither.any()
+    expected = decoder(result.scores, answered=~neither)[1]
+    assert result.labels.equal(expected)
+    assert not expected.equal(decoder(result.scores)[1])
+    assert plain.labels.equal(plain.scores.argmax(-1))
 
 
 def test_a_file_for_other_classes_is_refused_before_anything_is_scored(tmp_path: Path) -> None:

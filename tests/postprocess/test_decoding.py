@@ -92,3 +92,26 @@ def test_scores_that_are_not_finite_are_refused_unless_not_covered(smoothing):
         Decoder(smoothing)(broken)
     covered = torch.arange(len(broken)) != 1
     assert Decoder(smoothing)(broken, covered)[0].isfinite().all()
+
+
+def test_what_has_no_answer_of_its_own_is_no_evidence_of_its_neighbours():
+    told = torch.tensor([True] * 4 + [False] * 40 + [True] * 4)
+    vote = torch.tensor([[0.05, 0.9, 0.05]]).expand(48, 3)
+    scores = torch.where(told[:, None], torch.tensor([0.5, 0.3, 0.2]), vote)
+    everywhere = torch.ones(48, dtype=torch.bool)
+    for smoothing in (Smoothing("box", 9), Smoothing("gaussian", 3), Smoothing("median", 9)):
+        smoothed, labels = Decoder(smoothing)(scores, everywhere, answered=told)
+        torch.testing.assert_close(smoothed, scores)
+        assert labels.tolist() == [0] * 48, "the nearest frame's that has an answer"
+        assert Decoder(smoothing)(scores, everywhere)[1][3] == 1, "else it would be"
+    assert Decoder()(scores, everywhere, answered=told)[1].equal(scores.argmax(-1)), "the plain vote stands"
+    # Viterbi goes through them as through frames without scores.
+    transitions = torch.tensor([[9, 1, 0], [1, 9, 0], [0, 0, 9]])
+    _, labels = Decoder(transition_weight=1.0)(scores, everywhere, transitions, told)
+    assert labels.tolist() == [0] * 48
+    assert 1 in Decoder(transition_weight=1.0)(scores, everywhere, transitions)[1]
+    nobody = torch.zeros(48, dtype=torch.bool)
+    for given in (nobody, None):
+        assert Decoder(Smoothing("box", 9))(scores, everywhere, answered=given)[1].equal(
+            Decoder(Smoothing("box", 9))(scores)[1]
+        )

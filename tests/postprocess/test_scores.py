@@ -111,7 +111,9 @@ def test_the_average_is_the_mean_over_the_runs_that_scored_a_frame(tmp_path_fact
     average = average_scores(paths)
 
     for frame in range(frames):
-        votes = [run.scores[frame].double() for run in given_runs if run.covered[frame]]
+        scored = [run for run in given_runs if run.covered[frame]]
+        told = [run for run in scored if run.video_mask[frame] or run.audio_mask[frame]]
+        votes = [run.scores[frame].double() for run in told or scored]
         assert average.covered[frame] == bool(votes)
         expected = sum(votes) / len(votes) if votes else torch.zeros(3, dtype=torch.float64)
         torch.testing.assert_close(average.scores[frame].double(), expected, atol=1e-6, rtol=0)
@@ -193,7 +195,7 @@ def test_a_submission_is_of_the_labels_that_were_saved(tmp_path):
         "a/00002.jpg,2",
     ]
     assert path.read_text().splitlines() == rows
-    assert dataclasses.astuple(report) == (2, 4, 1, 1)
+    assert dataclasses.astuple(report) == (2, 4, 1, 1, 0)
     assert report.describe("p.txt").splitlines() == [
         "4 rows of 2 videos: p.txt",
         "  1 without a face take the label of the nearest frame with one",
@@ -221,3 +223,36 @@ def test_scores_that_make_no_submission_are_refused_and_nothing_is_written(tmp_p
         with pytest.raises(InputError, match=message):
             submit_scores(path, None, videos.items())
     assert not path.exists()
+
+
+def test_a_run_that_was_given_nothing_has_no_say_beside_one_that_was(tmp_path):
+    # One only looks, the other only listens: face, voice, both, neither.
+    looks = saved([[1, 0, 0]] * 4, faces=[True, False, True, False], sound=[False] * 4)
+    hears = saved([[0, 1, 0]] * 4, faces=[False] * 4, sound=[False, True, True, False])
+    paths = [write(tmp_path / n, v=r) / "v.safetensors" for n, r in {"a": looks, "b": hears}.items()]
+    average = average_scores(paths)
+    expected = [[1, 0, 0], [0, 1, 0], [0.5, 0.5, 0], [0.5, 0.5, 0]]
+    torch.testing.assert_close(average.scores, torch.tensor(expected, dtype=torch.float32))
+    assert average.covered.all()
+    assert average.answered.tolist() == [True, True, True, False]
+
+
+def test_a_frame_with_neither_face_nor_voice_takes_its_neighbour_s_label(tmp_path):
+    labels = [0, 1, 2, 2, 1, 0]
+    heard = saved([[1, 0, 0]] * 6, None, [False] * 6, [False, True, False, False, True, False], labels)
+    seen = saved([[1, 0, 0]] * 6, None, [True, False, False, False, False, True], [True, True] + [False] * 4)
+    report = submit_scores(tmp_path / "p.txt", None, [("heard", heard), ("seen", seen)])
+    rows = (tmp_path / "p.txt").read_text().splitlines()[1:7]
+    assert [int(row[-1]) for row in rows] == [1, 1, 1, 1, 1, 1]
+    assert report.neither == 4 + 3
+    assert "7 with neither face nor voice take that of the nearest" in report.describe("p.txt")
+    assert "neither" not in submit_scores(tmp_path / "q.txt", None, [("v", saved([[1, 0, 0]]))]).describe("")
+
+
+def test_videos_without_anything_are_counted_and_keep_their_labels(tmp_path):
+    blank = saved([[1, 0, 0]] * 2, None, [False] * 2, [False] * 2, [2, 1])
+    with pytest.warns(UserWarning, match=r"2 of 3 videos have neither face nor voice .*first: v, w\)"):
+        submit_scores(
+            tmp_path / "p.txt", None, [("v", blank), ("w", blank), ("x", saved([[1, 0, 0]], labels=[1]))]
+        )
+    assert [row[-1] for row in (tmp_path / "p.txt").read_text().split()[1:]] == list("21211")
