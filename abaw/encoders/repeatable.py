@@ -32,7 +32,7 @@ def check_repeatable(encoder: Encoder, *inputs: Tensor) -> bool:
         *inputs: What it is given, the sound or the pictures first, the mask last.
 
     Returns:
-        False if nothing is present, so that nothing could be told.
+        False if nothing is present, or tensors have no values, so that nothing could be told.
 
     Raises:
         InputError: If it breaks one of the two.
@@ -66,6 +66,8 @@ def check_repeatable(encoder: Encoder, *inputs: Tensor) -> bool:
 def _one_sample(encoder: Encoder, inputs: Sequence[Tensor]) -> list[Tensor] | None:
     """The first sample that has something; of an encoder of single frames, its first frame."""
     *_, mask = inputs
+    if any(value.is_meta for value in inputs):
+        return None
     places = mask.nonzero()
     if not len(places):
         return None
