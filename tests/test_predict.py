@@ -397,3 +397,15 @@ def test_finds_real_faces(real: Path) -> None:
     assert prediction.video_mask.float().mean() >= 0.95
     assert prediction.audio_mask.float().mean() >= 0.95
     assert prediction.timeline()[-1].end == pytest.approx(3.0, abs=0.05)
+
+
+def test_what_is_there_of_a_video_that_breaks_off_is_predicted(tmp_path: Path) -> None:
+    whole, cut = tmp_path / "whole.mp4", tmp_path / "cut.mp4"
+    sound = 0.3 * np.sin(np.arange(4 * 16_000) * 0.2)
+    write_media(whole, num_frames=100, sound=sound, options={"movflags": "faststart"}, noise=True)
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 6 // 10])
+    with pytest.warns(UserWarning, match=r"cut\.mp4: is damaged.* of 100 pictures are there"):
+        prediction = abaw.predict_video(make_model(), cut, window=16)
+    assert 30 < len(prediction.labels) < 100
+    assert prediction.video_mask.all()
+    assert prediction.audio_mask.all()

@@ -12,7 +12,7 @@ import warnings
 import wave
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import av
 import numpy as np
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from abaw.data.video import picture_stream, picture_time, unreadable
+from abaw.data.packets import Shifts, Survey, decode, demux, survey, unreadable
 from abaw.errors import InputError
 from abaw.files import replacing
 from abaw.fingerprint import file_fingerprint
@@ -28,7 +28,7 @@ from abaw.fingerprint import file_fingerprint
 SAMPLE_RATE: Final = 16_000
 """Samples a second of every sound in this library."""
 
-_VERSION: Final = "3"
+_VERSION: Final = "4"
 _LONGEST_NAME: Final = 48  # characters of a video's name in the cache's, which has room for 255 bytes
 _WAV_HEADER: Final = 44  # bytes, as the standard library writes it
 # Timestamps are rounded to the container's clock and jitter by some milliseconds; a hole is larger.
@@ -135,18 +135,22 @@ def cache_sound(source: Path, cache: Path, voice_alone: bool = False) -> SoundTr
         metadata = _fingerprint(source)
     except OSError as error:
         raise unreadable(source, error) from error
+    found = survey(source, voice_alone)
     with replacing(_wav(cache)) as temporary, wave.open(str(temporary), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(SAMPLE_RATE)
         sound = _Sound(file)
-        picture_times = _decode(source, sound, voice_alone)
+        broken = _decode(source, sound, found.shifts)
+        if not len(found.picture_times) and not sound.spans:
+            raise InputError(f"{source}: holds neither a picture nor sound; get the file again.")
+    _warn(source, found, broken)
     spans = np.array(sound.spans, dtype=np.int64).reshape(-1, 2)
     with replacing(cache) as temporary:
-        tensors = {"spans": spans, "picture_times": picture_times}
+        tensors = {"spans": spans, "picture_times": found.picture_times}
         made = {"start": repr(sound.start), "check": _check(_wav(cache))}
         save_file(tensors, temporary, metadata | made)
-    return SoundTrack(_wav(cache), sound.start, spans, picture_times)
+    return SoundTrack(_wav(cache), sound.start, spans, found.picture_times)
 
 
 def _wav(cache: Path) -> Path:
@@ -220,53 +224,25 @@ class _Sound:
         self._file.writeframesraw(samples.astype("<i2", copy=False).tobytes())
 
 
-def _decode(source: Path, sound: _Sound, voice_alone: bool) -> NDArray[np.float64]:
-    """Decode a video's sound into ``sound``, and tell when its pictures are shown, float64 (N,), seconds."""
-    times: list[float] = []
-    problems: list[str] = []
+def _decode(source: Path, sound: _Sound, shifts: Shifts) -> int:
+    """Decode a video's sound into ``sound``, and say how many packets are damaged."""
     broken = 0
-    try:
-        with av.open(str(source)) as container:
-            video = picture_stream(container)
-            if video is None and not voice_alone:
-                raise InputError(f"{source}: holds no picture, sound alone; give a video.")
-            streams = [stream for stream in (video, *container.streams.audio[:1]) if stream is not None]
-            count = last = 0
-            try:
-                for packet in container.demux(streams):
-                    if packet.stream is not video:
-                        broken += not _decode_sound(packet, sound)
-                    elif packet.dts is not None:
-                        count, last = count + 1, packet.dts + (packet.duration or 0)
-                        if (time := picture_time(packet)) is not None:
-                            times.append(time)
-            except av.FFmpegError as error:
-                problems.append(f"reading stops with {error.strerror!r}")
-            # AVI counts pictures that are shown again and have no packet: its end tells.
-            if video is not None:
-                end = (video.start_time or 0) + (video.duration or 0)
-                if count < video.frames and last < end:
-                    problems.append(f"{count} of {video.frames} pictures are there")
-    except av.FFmpegError as error:
-        raise unreadable(source, error) from error
+    with av.open(str(source)) as container:
+        for track in container.streams.audio[:1]:
+            for packet in demux(container, track, shifts):
+                frames = decode(packet)
+                broken += frames is None
+                for frame in frames or ():
+                    sound.add(frame)
     sound.finish()
-    if not times and not (video is None and sound.spans):
-        nothing = "no picture" if video is not None else "neither a picture nor sound"
-        raise InputError(f"{source}: holds {nothing}; get the file again.")
-    if broken:
-        problems.append(f"{broken} packets of sound can't be decoded")
+    return broken
+
+
+def _warn(source: Path, found: Survey, broken: int) -> None:
+    problems = [*found.problems, *([f"{broken} packets of sound can't be decoded"] if broken else [])]
     if problems:
-        warnings.warn(f"{source}: is damaged: {', '.join(problems)}; the rest is used.", stacklevel=2)
-    return np.sort(np.array(times, dtype=np.float64))
-
-
-def _decode_sound(packet: av.Packet[Any], sound: _Sound) -> bool:
-    """Decode a packet into ``sound``, and say whether that worked."""
-    try:
-        frames = packet.decode()
-    except av.FFmpegError:
-        return False
-    for frame in frames:
-        assert isinstance(frame, av.AudioFrame)
-        sound.add(frame)
-    return True
+        warnings.warn(f"{source}: is damaged: {', '.join(problems)}; the rest is used.", stacklevel=3)
+    if found.joints:
+        warnings.warn(
+            f"{source}: {found.joints}; pictures and sound go on from where they were.", stacklevel=3
+        )

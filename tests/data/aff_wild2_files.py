@@ -27,25 +27,30 @@ def write_media(
     stereo: bool = False,
     noise: bool = False,
     options: dict[str, str] | None = None,
+    flashes: Sequence[int] | None = None,
 ) -> None:
     """Write a video whose picture i is grey of value 3 i, or noise, with a mono float sound in -1…1.
 
     Args:
+        flashes: The pictures that are white, where the others are black.
         hole: (begin, length): the timestamps of the sound from ``begin`` on are shifted by ``length`` s.
     """
     audio_codec = {".avi": "pcm_s16le", ".mpg": "mp2"}.get(path.suffix, "aac")
-    video_codec = {".mpg": "mpeg1video"}.get(path.suffix, "mpeg4")
+    video_codec = {".mpg": "mpeg1video", ".ts": "libx264"}.get(path.suffix, "mpeg4")
     rng = np.random.default_rng(0)
     with av.open(str(path), "w", options=options or {}) as container:
         video = container.add_stream(video_codec, rate=Fraction(rate))
         video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
         video.codec_context.time_base = 1 / Fraction(rate)
+        video.codec_context.gop_size = 12
         audio = None
         if sound is not None:
             audio = container.add_stream(audio_codec, rate=sound_rate)
             audio.layout = "stereo" if stereo else "mono"
         for index in range(num_frames):
             picture = np.full((48, 64, 3), (3 * index) % 256, np.uint8)
+            if flashes is not None:
+                picture = np.full_like(picture, 255 * (index in flashes))
             if noise:
                 picture = rng.integers(0, 256, picture.shape, dtype=np.uint8)
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
