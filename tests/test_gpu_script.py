@@ -20,14 +20,16 @@ CHECKOUT = Path(__file__).parents[1]
 BENCHMARKS = CHECKOUT / "benchmarks"
 WITHOUT = ("transformers has none for WavLM-large", "told by a CUDA device alone")
 FAKE = """
-import os, sys, time
+import os, subprocess, sys, time
 
 def good(report, sizes):
     report.row("figure", 3.0, "ms", limit=2.0)
 
 def hang(report, sizes):
     report.row("figure", 1.0)
-    time.sleep(600)
+    child = subprocess.Popen(["sleep", "60"])
+    print(os.getpid(), child.pid, flush=True)
+    time.sleep(60)
 
 def crash(report, sizes):
     print("out of luck", file=sys.stderr, flush=True)
@@ -68,6 +70,13 @@ def test_a_part_that_fails_costs_its_own_figures_alone(gpu, tmp_path, monkeypatc
     assert "has no attribute 'missing'" in notes[4]
     assert rows[5][3:5] == ["2 ms", "150.0%"]
     assert results.failed()
+    hung = (tmp_path / "hang.log").read_text().splitlines()[-1]
+    assert [running(int(pid)) for pid in hung.split()] == [False, False]
+
+
+def running(pid: int) -> bool:
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 def test_limits_stay_below_eight_minutes(gpu):

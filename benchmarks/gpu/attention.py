@@ -1,11 +1,10 @@
 """Safe cross-attention beside PyTorch's own, and which kernel serves each."""
 
 import attention
-import torch
 from torch.profiler import ProfilerActivity, profile
 
 from gpu.ceilings import copy_rate, matrix_rate
-from gpu.device import Step, device, half
+from gpu.device import Step, device
 from gpu.report import Goal, Report, Sizes
 
 PEER = "MHA, need_weights=False"
@@ -37,7 +36,7 @@ def measure(report: Report, sizes: Sizes) -> None:
                 times = {name: float(1000 * taken[name].median()) for name in rivals}
                 served = {name: kernel(step) for name, step in rivals.items()}
                 # Query, context and what comes back are read, the result and two gradients are written, once.
-                moved = 6 * tokens * dim * torch.empty(0, dtype=half()).element_size() / bandwidth
+                moved = 6 * 2 * tokens * dim / bandwidth
                 # Four projections and two products of attention, forward once and backward twice.
                 floor = 1000 * max(moved, 3 * tokens * (8 * dim**2 + 4 * length * dim) / rate)
                 figure = f"T {length}, D {dim}: "

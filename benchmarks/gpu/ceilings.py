@@ -2,7 +2,7 @@
 
 import torch
 
-from gpu.device import device, half, seconds
+from gpu.device import device, seconds
 from gpu.report import Report, Sizes
 
 # Dense bfloat16 and memory of the cards by their datasheets; other H100s are slower.
@@ -12,7 +12,7 @@ DATASHEET = {"H100 80GB HBM3": (989e12, 3.35e12), "H200": (989e12, 4.8e12)}
 def matrix_rate(small: bool) -> float:
     """Operations a second of a square matrix product on random data."""
     size = 512 if small else 8192
-    one, other = torch.randn(2, size, size, device=device(), dtype=half())
+    one, other = torch.randn(2, size, size, device=device(), dtype=torch.bfloat16)
     return 2 * size**3 / seconds(lambda: one @ other, budget=0.5)
 
 
@@ -26,9 +26,9 @@ def copy_rate(small: bool) -> float:
 def measure(report: Report, sizes: Sizes) -> None:
     name = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
     matrix, memory = next((rates for card, rates in DATASHEET.items() if card in name), (None, None))
-    product = "512³, float32" if sizes.small else "8192³, bfloat16"
+    product = "512³" if sizes.small else "8192³"
     figures = (
-        (f"matrix product, {product}", matrix_rate, matrix, "TFLOP/s"),
+        (f"matrix product in bfloat16, {product}", matrix_rate, matrix, "TFLOP/s"),
         ("copy within the device, read and written", copy_rate, memory, "TB/s"),
     )
     for figure, rate, datasheet, unit in figures:

@@ -22,11 +22,6 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def half() -> torch.dtype:
-    """What matrices are multiplied in: a CPU has no fast bfloat16."""
-    return torch.bfloat16 if torch.cuda.is_available() else torch.float32
-
-
 def synchronize() -> None:
     if torch.cuda.is_available():
         torch.cuda.synchronize()

@@ -7,7 +7,7 @@ import torch
 
 from abaw.encoders import HFAudioEncoder, HFVisualEncoder
 from gpu.ceilings import matrix_rate
-from gpu.device import Step, Watch, device, flops, half, seconds
+from gpu.device import Step, Watch, device, flops, seconds
 from gpu.report import Goal, Report, Sizes
 
 FRAME_RATE = 30
@@ -16,17 +16,13 @@ FRAME_RATE = 30
 GOAL = Goal("≥", 0.5, of_limit=True)
 
 
-def dtype() -> str:
-    return str(half()).removeprefix("torch.")
-
-
 class Visual:
     """BEiT at work: micro-batches of face crops."""
 
     name, goal = "BEiT-large", GOAL
 
     def __init__(self, small: bool) -> None:
-        self.encoder = HFVisualEncoder(dtype=dtype()).to(device())
+        self.encoder = HFVisualEncoder(dtype="bfloat16").to(device())
         self.frames = 8 if small else 256
         self.micro_batches = (4, 8) if small else (256, 64, 128, 32)
 
@@ -47,7 +43,7 @@ class Audio:
     name, goal = "WavLM-large", None
 
     def __init__(self, small: bool) -> None:
-        self.encoder = HFAudioEncoder(dtype=dtype()).to(device())
+        self.encoder = HFAudioEncoder(dtype="bfloat16").to(device())
         self.micro_batches = (1, 2) if small else (256, 64, 128, 32)
 
     def step(self, micro_batch: int) -> Step:

@@ -94,10 +94,11 @@ class Process:
         return self.process.poll() is not None or time.time() > self.deadline
 
     def stop(self) -> None:
-        """Kill it, and whatever it has started."""
+        """Kill it, and whatever it has started; one that a driver holds back is not waited for."""
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(5)
 
     def rows(self) -> list[Row]:
         """Its figures, and what happened to it where it did not end well."""
