@@ -6,6 +6,7 @@ import warnings
 import wave
 from pathlib import Path
 
+import av
 import cv2
 import lightning.pytorch as pl
 import numpy as np
@@ -19,6 +20,7 @@ from abaw import ExpressionModule
 from abaw.callbacks import SlidingWindowInference, VideoScores, VideoScoresConsumer
 from abaw.cli import main
 from abaw.data import AffWild2DataModule
+from abaw.data.audio import cache_sound
 from abaw.encoders import ConvVisualEncoder, LogMelEncoder
 from abaw.errors import InputError
 from abaw.fusion import DualBranchTransformer
@@ -409,3 +411,22 @@ def test_what_is_there_of_a_video_that_breaks_off_is_predicted(tmp_path: Path) -
     assert 30 < len(prediction.labels) < 100
     assert prediction.video_mask.all()
     assert prediction.audio_mask.all()
+
+
+def test_of_a_cut_h264_file_what_decodes_is_predicted_and_counted(tmp_path: Path) -> None:
+    whole, cut = tmp_path / "whole.mp4", tmp_path / "cut.mp4"
+    rng = np.random.default_rng(0)
+    with av.open(str(whole), "w", options={"movflags": "faststart"}) as container:
+        stream = container.add_stream("libx264", rate=25, options={"bf": "2", "crf": "10"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for _ in range(100):
+            picture = rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 6 // 10])
+    with pytest.warns(UserWarning, match=r"cut\.mp4: is damaged.* of 100 pictures are there"):
+        prediction = abaw.predict_video(make_model(), cut, window=16)
+    assert 50 < len(prediction.labels) <= 60
+    assert prediction.video_mask.all()
+    in_a_corpus = cache_sound(cut, tmp_path / "c.safetensors").picture_times
+    assert len(in_a_corpus) == len(prediction.labels)
