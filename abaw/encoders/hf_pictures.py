@@ -65,7 +65,7 @@ def settle_size(model: nn.Module, asked: int | None, prepared: int | None) -> in
     config: Any = model.config
     own = getattr(config, "image_size", None)
     sides = {*own} if isinstance(own, list | tuple) else {own}
-    if asked is None and len(sides) > 1:
+    if asked is None and prepared is None and len(sides) > 1:
         raise InputError(
             f"this {config.model_type} network was made for pictures of {own}, and crops are square: "
             "say image_size"

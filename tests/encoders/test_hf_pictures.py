@@ -189,6 +189,21 @@ def test_a_size_that_cuts_patches_is_refused(dinov2: Path, size: int) -> None:
         HFVisualEncoder(str(dinov2), image_size=size)
 
 
+def test_a_network_of_oblong_pictures_is_told_its_size(tmp_path: Path) -> None:
+    from transformers import YolosConfig, YolosModel
+
+    torch.manual_seed(0)
+    config = YolosConfig(**TINY, intermediate_size=16, image_size=[32, 48], patch_size=8)
+    folder = write(tmp_path, YolosModel(config), {"size": {"height": 40, "width": 40}})
+    assert HFVisualEncoder(str(folder)).image_size == 40
+    assert encoded(HFVisualEncoder(str(folder), image_size=48), picture(48)).isfinite().all()
+    (folder / "preprocessor_config.json").write_text("{}")
+    with pytest.raises(
+        InputError, match=r"made for pictures of \[32, 48\], and crops are square: say image_size"
+    ):
+        HFVisualEncoder(str(folder))
+
+
 def test_a_network_of_one_size_keeps_it(tmp_path: Path) -> None:
     from transformers import LevitConfig, LevitModel
 
