@@ -1,6 +1,7 @@
 """Files that are there whole or not at all, and folders without what systems leave in them."""
 
 import os
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,15 +27,62 @@ def check_name(name: str, where: str | Path = "") -> None:
 
     Args:
         name: The name; files called so must not lead out of their folder, nor be hidden in it.
-        where: The list that it comes from, if one is known.
+        where: The file that it comes from, if one is known.
 
     Raises:
-        InputError: It has a path separator, or is one of those that `visible` passes over.
+        InputError: It has a path separator, is not UTF-8, or one of those that `visible` passes over.
     """
-    if Path(name).name != name or is_stray(name):
-        problem = "having a path separator" if Path(name).name != name else "as systems name their own files"
-        prefix = f"{where}: " if str(where) else ""
-        raise InputError(f"{prefix}{name!r} is no video's name, {problem}; correct the list.")
+    problem = ""
+    if Path(name).name != name:
+        problem = "having a path separator"
+    elif not _is_utf8(name):
+        problem = "not being UTF-8, without which files of scores and features can't be opened"
+    elif is_stray(name):
+        problem = "being one that systems give their own files"
+    if problem:
+        prefix = f"{_printable(where)}: " if str(where) else ""
+        raise InputError(f"{prefix}{name!r} is no video's name, {problem}; correct the name.")
+
+
+def check_utf8(path: Path) -> None:
+    """Refuse a folder in which files of scores, features and sound can't be opened again.
+
+    Raises:
+        InputError: Its path is not UTF-8, which safetensors takes alone.
+    """
+    if not _is_utf8(str(path)):
+        raise InputError(f"{_printable(path)}: is not UTF-8; rename the folder, or choose another.")
+
+
+def composed(name: str) -> str:
+    r"""A name in Unicode's composed form: macOS unpacks names decomposed, whatever they were.
+
+    >>> composed("A\u0308") == "\u00c4"
+    True
+    """
+    return unicodedata.normalize("NFC", name)
+
+
+def by_name(folder: Path, ending: str) -> dict[str, Path]:
+    """The files of a folder that end in exactly ``ending``, by the composed name before it.
+
+    Raises:
+        InputError: Two have the same.
+    """
+    files: dict[str, Path] = {}
+    for path in visible(folder):
+        if path.suffix == ending and (other := files.setdefault(composed(path.stem), path)) != path:
+            raise InputError(f"{_printable(other)} and {str(path)!a} have one name; remove one of the two.")
+    return files
+
+
+def _printable(path: str | Path) -> str:
+    return str(path).encode(errors="backslashreplace").decode()
+
+
+def _is_utf8(text: str) -> bool:
+    # Where bytes are no UTF-8, Python's names of files have half of a surrogate pair.
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def visible(folder: Path, ending: str = "") -> list[Path]:
@@ -66,8 +114,9 @@ def make_writable(folder: Path) -> None:
     """Make a folder, and find out before any work is done that files can be written there.
 
     Raises:
-        InputError: If they cannot.
+        InputError: If they cannot, or could not be read again.
     """
+    check_utf8(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=folder):

@@ -12,7 +12,7 @@ from rich.console import Console
 from abaw.callbacks.results import VideoScores, VideoScoresConsumer
 from abaw.data.datasets import ChunkDataset
 from abaw.errors import InputError
-from abaw.files import check_name, make_writable
+from abaw.files import check_name, expand, make_writable
 from abaw.postprocess import (
     SavedScores,
     check_template,
@@ -113,7 +113,7 @@ class PredictionWriter(Callback, VideoScoresConsumer):
         if not (trainer.is_global_zero and self._enabled):
             return
         scores_dir, target = self._scores_dir(trainer), self._submission(trainer)
-        saved = ((path.stem, load_scores(path)) for path in score_files(scores_dir))
+        saved = ((video, load_scores(path)) for video, path in score_files(scores_dir).items())
         report = submit_scores(target, self.template_of(trainer), saved)
         Console().print(
             f"{report.describe(target)}\nScores of each video: {scores_dir}",
@@ -125,7 +125,7 @@ class PredictionWriter(Callback, VideoScoresConsumer):
     def template_of(self, trainer: pl.Trainer) -> Path | None:
         """The sample submission whose rows are asked for: this callback's, else the data module's."""
         path = self.template or getattr(getattr(trainer, "datamodule", None), "template_path", None)
-        return None if path is None else Path(path)
+        return None if path is None else expand(path)
 
     def _scores_dir(self, trainer: pl.Trainer) -> Path:
         return self._submission(trainer).parent / "scores"
@@ -135,7 +135,7 @@ class PredictionWriter(Callback, VideoScoresConsumer):
         return self._scores_dir(trainer) / f"{video_id}.safetensors"
 
     def _submission(self, trainer: pl.Trainer) -> Path:
-        folder = Path(self.output_dir or Path(trainer.default_root_dir) / "predictions")
+        folder = expand(self.output_dir or Path(trainer.default_root_dir) / "predictions")
         return folder / "predictions.txt"
 
 

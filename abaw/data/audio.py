@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import warnings
 import wave
 from dataclasses import dataclass
@@ -93,7 +94,8 @@ def cache_path(source: Path, name: str, cache_dir: Path) -> Path:
     except OSError as error:
         raise unreadable(source, error) from error
     digest = hashlib.sha256(identity.encode()).hexdigest()
-    return cache_dir / f"{name[:_LONGEST_NAME]}-{digest[:16]}.safetensors"
+    readable = re.sub("[\ud800-\udfff]", "_", name[:_LONGEST_NAME])  # safetensors opens no name but UTF-8
+    return cache_dir / f"{readable}-{digest[:16]}.safetensors"
 
 
 def open_sound(source: Path, cache: Path) -> SoundTrack | None:
@@ -161,7 +163,7 @@ def _fingerprint(source: Path) -> dict[str, str]:
     """What tells a raw video from every other, and from itself before it was replaced."""
     return {
         "version": _VERSION,
-        "source": source.name,
+        "source": ascii(source.name),  # a name need not be UTF-8
         "mtime_ns": str(source.stat().st_mtime_ns),
         "content": file_fingerprint(source),
     }

@@ -19,7 +19,7 @@ from torch import Tensor
 from abaw.data.layout import Split
 from abaw.data.windows import Sample
 from abaw.errors import InputError
-from abaw.files import replacing
+from abaw.files import by_name, check_utf8, composed, replacing
 from abaw.labels import IGNORE_INDEX
 from abaw.trees import flatten
 
@@ -134,13 +134,15 @@ def read_index(folder: Path) -> list[Path]:
     Raises:
         InputError: It is no such folder, or not complete.
     """
+    check_utf8(folder)
     try:
         names = json.loads((folder / _INDEX).read_text("utf-8"))["videos"]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise InputError(f"{folder}: is no folder of features; 'abaw extract' writes one.") from error
     if not names or not all(isinstance(name, str) and Path(name).name == name for name in names):
         raise InputError(f"{folder / _INDEX}: names no videos; remove it and run 'abaw extract' again.")
-    paths = [folder / f"{name}.safetensors" for name in names]
+    files = by_name(folder, ".safetensors")
+    paths = [files.get(composed(name), folder / f"{name}.safetensors") for name in names]
     if missing := [path.stem for path in paths if not path.is_file()]:
         raise InputError(
             f"{folder}: {len(missing)} of {len(paths)} videos are missing (first: {', '.join(missing[:3])}); "

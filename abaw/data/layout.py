@@ -3,7 +3,6 @@
 Everything is keyed on names, never on sort order. See the layout in `scan`.
 """
 
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Final, Literal
 from abaw.data.crops import choose_crops
 from abaw.data.places import ANNOTATION_FOLDERS, CROP_FOLDERS, RAW_SUFFIXES, Places, find_places
 from abaw.errors import InputError
-from abaw.files import check_name, visible
+from abaw.files import check_name, composed, visible
 
 _PERSON_SUFFIXES: Final = ("_left", "_right")
 
@@ -152,6 +151,7 @@ def _check(places: Places, videos: Sequence[Video]) -> None:
     """Refuse a video that is there twice, and a corpus without crops."""
     seen: dict[str, Video] = {}
     for item in videos:
+        check_name(item.video_id, item.annotation or places.root)
         other = seen.setdefault(item.video_id, item)
         if other is not item:
             raise InputError(
@@ -173,29 +173,24 @@ class _Finder:
     def __init__(self, places: Places) -> None:
         folders: dict[str, list[Path]] = {}
         for folder in (folder for place in places.crops for folder in visible(place) if folder.is_dir()):
-            folders.setdefault(_composed(folder.name), []).append(folder)
+            folders.setdefault(composed(folder.name), []).append(folder)
         self._crops = folders
         self._raw: dict[str, Path] = {}
         for path in (path for place in places.videos for path in visible(place)):
             if path.suffix.lower() not in RAW_SUFFIXES:
                 continue
-            other = self._raw.setdefault(_composed(path.stem), path)
+            other = self._raw.setdefault(composed(path.stem), path)
             if other != path:
                 raise InputError(f"{path}: {other} has the same name; remove one of the two.")
 
     def video(
         self, name: str, split: Split, annotation: Path | None = None, num_frames: int | None = None
     ) -> Video:
-        video_id = _composed(name)
+        video_id = composed(name)
         raw_id = video_id if video_id in self._raw else raw_name(video_id)
         crops = self._crops.get(video_id, [])
         folder = choose_crops(crops) if len(crops) > 1 else next(iter(crops), None)
         return Video(video_id, split, raw_id, annotation, folder, self._raw.get(raw_id), num_frames)
-
-
-def _composed(name: str) -> str:
-    # macOS unpacks names decomposed, whatever they were.
-    return unicodedata.normalize("NFC", name)
 
 
 def _test_frames(places: Places, template: Path | None) -> dict[str, int | None]:
@@ -209,7 +204,7 @@ def _test_frames(places: Places, template: Path | None) -> dict[str, int | None]
     frames: dict[str, int | None] = {}
     if listed is not None:
         names = _read_text(listed).split("\n")
-        frames.update((_composed(name.strip()), None) for name in names if name.strip())
+        frames.update((composed(name.strip()), None) for name in names if name.strip())
     template = template or places.template()
     if template is not None:
         if not template.is_file():
@@ -223,7 +218,7 @@ def _test_frames(places: Places, template: Path | None) -> dict[str, int | None]
                     f"{template}, line {number}: {row.strip()[:40]!r} is no frame such as video/00001.jpg; "
                     "give the organisers' …test_set_sample.txt."
                 )
-            video_id = _composed(name)
+            video_id = composed(name)
             frames[video_id] = max(frames.get(video_id) or 0, int(Path(image).stem))
     for video_id in frames:
         check_name(video_id, template or listed or places.root)

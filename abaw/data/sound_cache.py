@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 
 from abaw.data.audio import SoundTrack, cache_path, cache_sound, open_sound
 from abaw.errors import InputError
+from abaw.files import check_utf8
 
 
 def open_sounds(sources: Mapping[str, Path], cache_dir: Path, num_threads: int) -> dict[str, SoundTrack]:
@@ -24,6 +25,7 @@ def open_sounds(sources: Mapping[str, Path], cache_dir: Path, num_threads: int) 
     Raises:
         InputError: A video can't be read, or the cache can't be written.
     """
+    check_utf8(cache_dir)
     caches = {name: cache_path(source, name, cache_dir) for name, source in sources.items()}
     opened = {name: open_sound(source, caches[name]) for name, source in sources.items()}
     sounds = {name: sound for name, sound in opened.items() if sound is not None}

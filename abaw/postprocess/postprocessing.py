@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from abaw.errors import InputError
-from abaw.files import replacing
+from abaw.files import expand, replacing
 from abaw.postprocess.decoding import Decoder, Smoothing
 
 POSTPROCESS_FILE: Final = "postprocess.yaml"
@@ -111,7 +111,7 @@ class Postprocessing:
         tree["transitions"] = None if self.transitions is None else [list(row) for row in self.transitions]
         lines = [f"# {line}".rstrip() + "\n" for line in comment.splitlines()]
         text = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100)
-        with replacing(Path(path)) as temporary:
+        with replacing(expand(path)) as temporary:
             temporary.write_text("".join(lines) + text, encoding="utf-8")
 
     @classmethod
@@ -128,7 +128,7 @@ class Postprocessing:
         import yaml
 
         try:
-            tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+            tree = yaml.safe_load(expand(path).read_text(encoding="utf-8"))
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
         except (yaml.YAMLError, UnicodeDecodeError) as error:

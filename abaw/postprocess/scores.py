@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from abaw.errors import InputError
-from abaw.files import replacing, visible
+from abaw.files import by_name, replacing
 from abaw.postprocess.nearest import nearest_present
 from abaw.postprocess.submission import SubmissionReport, check_submission, listed, write_submission
 
@@ -87,9 +87,9 @@ def load_scores(path: Path) -> SavedScores:
     return saved
 
 
-def score_files(folder: Path) -> list[Path]:
-    """The files of scores in a folder, by name."""
-    return [path for path in visible(folder) if path.suffix == _SUFFIX]
+def score_files(folder: Path) -> dict[str, Path]:
+    """The files of scores in a folder, by their videos' names, in the names' order."""
+    return by_name(folder, _SUFFIX)
 
 
 def own_scores(folder: Path) -> list[Path]:
@@ -101,7 +101,7 @@ def own_scores(folder: Path) -> list[Path]:
     from safetensors import SafetensorError, safe_open
 
     own = []
-    for path in score_files(folder):
+    for path in score_files(folder).values():
         try:
             with safe_open(path, framework="pt") as file:
                 ours = set(file.keys()) == {*_TENSORS} and "class_names" in (file.metadata() or {})
@@ -121,16 +121,19 @@ def list_scores(folders: Sequence[Path]) -> dict[str, list[Path]]:
     """
     if len({folder.resolve() for folder in folders}) < len(folders):
         raise InputError("the same scores are given twice and would count twice; give each folder once")
-    videos = [{path.stem for path in score_files(folder)} for folder in folders]
+    videos = [score_files(folder) for folder in folders]
     for folder, found in zip(folders, videos, strict=True):
         if not found:
             inner = folder / "scores"
             hint = f"did you mean {inner}?" if inner.is_dir() else "give the folder that 'abaw predict' made"
             raise InputError(f"{folder}: holds no scores, <video>{_SUFFIX}; {hint}")
-        differing = {folder: videos[0] - found, folders[0]: found - videos[0]}
+        differing = {
+            folder: videos[0].keys() - found.keys(),
+            folders[0]: found.keys() - videos[0].keys(),
+        }
         if lacking := [f"{where} lacks {listed(which)}" for where, which in differing.items() if which]:
             raise InputError(f"{'; '.join(lacking)}: predict the same videos with every run")
-    return {video: [folder / f"{video}{_SUFFIX}" for folder in folders] for video in sorted(videos[0])}
+    return {video: [found[video] for found in videos] for video in sorted(videos[0])}
 
 
 def average_scores(paths: Sequence[Path]) -> SavedScores:

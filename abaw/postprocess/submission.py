@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from abaw.errors import InputError
-from abaw.files import replacing
+from abaw.files import composed, expand, replacing
 from abaw.labels import EXPRESSIONS
 from abaw.postprocess.nearest import nearest_present
 
@@ -77,10 +77,10 @@ def write_submission(
         UserWarning: If the template has rows beyond the last prediction of a video, with their number. They
             are filled like frames without a face.
     """
-    path = Path(path)
+    path, template = expand(path), None if template is None else expand(template)
     answers = {
-        video: _answers(video, labels, None if present is None else present[video], len(class_names))
-        for video, labels in predictions.items()
+        composed(name): _answers(name, labels, None if present is None else present[name], len(class_names))
+        for name, labels in predictions.items()
         if len(labels)
     }
     if template is None:
@@ -199,7 +199,7 @@ def _header(class_names: Sequence[str]) -> str:
 def _own_rows(predictions: Mapping[str, Tensor]) -> Iterator[tuple[str, str, int]]:
     for video, labels in predictions.items():
         for frame in range(1, len(labels) + 1):
-            yield f"{video}/{frame:05d}.jpg", video, frame
+            yield f"{video}/{frame:05d}.jpg", composed(video), frame
 
 
 def _template_rows(template: str | Path, class_names: Sequence[str]) -> Iterator[tuple[str, str, int]]:
@@ -219,7 +219,7 @@ def _template_rows(template: str | Path, class_names: Sequence[str]) -> Iterator
 def _rows(path: str | Path, class_names: Sequence[str], encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
     """Number and text of each line below the header, which is checked."""
     try:
-        with Path(path).open(encoding=encoding) as lines:
+        with expand(path).open(encoding=encoding) as lines:
             first, header = next(lines, "").rstrip("\n"), _header(class_names)
             if first != header:
                 raise InputError(f"{path}, line 1: the header must be {header!r}, not {first!r}")
@@ -235,7 +235,7 @@ def _parse_location(location: str, where: str) -> tuple[str, int]:
     match = _LOCATION.fullmatch(location)
     if match is None or int(match["frame"]) == 0:
         raise InputError(f"{where}: {location!r} is not a frame; write video/00001.jpg and so on")
-    return match["video"], int(match["frame"])
+    return composed(match["video"]), int(match["frame"])
 
 
 def _difference(
@@ -262,7 +262,7 @@ def _other_videos(path: str | Path, template: str | Path | None, class_names: Se
     if template is None:
         return ""
     due = {video for _, video, _ in _template_rows(template, class_names)}
-    there = {line.partition(",")[0].rpartition("/")[0] for _, line in _rows(path, class_names)}
+    there = {composed(line.partition(",")[0].rpartition("/")[0]) for _, line in _rows(path, class_names)}
     return "".join(
         f"; {kind} videos: {listed(videos)}"
         for kind, videos in (("missing", due - there), ("unknown", there - due - {""}))

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import track
 
 from abaw.errors import InputError
-from abaw.files import visible
+from abaw.files import expand, visible
 from abaw.labels import EXPRESSIONS
 from abaw.synth.cues import WEAKEST
 from abaw.synth.plan import Recording, draw_plan
@@ -64,7 +64,7 @@ def write_corpus(
         InputError: ``root`` exists, the corpus is too small for every expression to occur in it, or
             ``weakest`` is not between 0 and 1.
     """
-    root = Path(root).absolute()
+    root = expand(os.fspath(root)).absolute()
     _check_free(root, overwrite)
     recordings = draw_plan(seed, videos, frames, weakest)
     if workers is None:

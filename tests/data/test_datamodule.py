@@ -336,6 +336,27 @@ def test_cache_lies_where_it_is_said(small_corpus: Corpus, tmp_path: Path):
         data(small_corpus, cache_dir=tmp_path / "file" / "cache").prepare_data()
 
 
+def test_a_tilde_is_the_home_folder(small_corpus: Corpus, monkeypatch: pytest.MonkeyPatch):
+    home = small_corpus.root.parent
+    monkeypatch.setenv("HOME", str(home))
+    add_test_list(small_corpus)
+    template = (small_corpus.root / "Expression_test_set_sample.txt").rename(home / "t.txt")
+    module = AffWild2DataModule("~/corpus", cache_dir="~/cache", template="~/t.txt", crops="~/corpus")
+    module.setup()
+    assert (module.root, module.cache_dir, module.template_path) == (
+        home / "corpus",
+        home / "cache",
+        template,
+    )
+    assert any((home / "cache").glob("*.wav"))
+    assert {key: module.hparams[key] for key in ("root", "cache_dir", "template", "crops")} == {
+        "root": f"{home}/corpus",
+        "cache_dir": f"{home}/cache",
+        "template": f"{home}/t.txt",
+        "crops": [f"{home}/corpus"],
+    }
+
+
 class Recorder(BoringModel):
     """Writes down what it is given."""
 

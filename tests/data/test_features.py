@@ -2,6 +2,7 @@ import hashlib
 import json
 import os
 import pickle
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,6 +54,22 @@ def path(tmp_path: Path) -> Path:
     path = tmp_path / "v_left.safetensors"
     write_features(path, HEADER, tensors())
     return path
+
+
+def test_files_are_found_however_their_names_letters_are_composed(tmp_path: Path):
+    names = [unicodedata.normalize(form, f"é{form}") for form in ("NFC", "NFD")]
+    for name in names:
+        other = unicodedata.normalize("NFD" if name.endswith("NFC") else "NFC", name)
+        write_features(tmp_path / f"{other}.safetensors", HEADER, tensors())
+    write_index(tmp_path, names)
+    assert [read_header(path).video_id for path in read_index(tmp_path)] == ["v_left"] * 2
+
+
+def test_a_folder_that_is_no_utf8_is_refused(tmp_path: Path):
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    with pytest.raises(InputError, match=r"caf\\udce9: is not UTF-8; rename the folder"):
+        read_index(folder)
 
 
 def test_what_is_written_is_read(path: Path):

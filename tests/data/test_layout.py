@@ -1,3 +1,5 @@
+import os
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -184,7 +186,6 @@ def test_folders_are_no_label_files(tmp_path: Path):
 
 def test_test_lists_in_another_encoding(tmp_path: Path):
     label(tmp_path, "v")
-    (tmp_path / "Expr_test_set_release.txt").write_bytes("vidéo\nt\n".encode("latin-1"))
     template = tmp_path / "t.txt"
     template.write_bytes("image_location\nt/00004.jpg,é\n".encode("latin-1"))
     assert found(tmp_path, template=template)["t"].num_frames == 4
@@ -201,6 +202,52 @@ def test_template_that_is_not_there(tmp_path: Path):
 
 def test_corpus_of_the_fixture_is_found(small_corpus: Corpus):
     assert len(scan(small_corpus.root)) == 5
+
+
+def named(name: str, form: str) -> str:
+    return unicodedata.normalize(form, name)
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_names_are_one_however_their_letters_are_composed(tmp_path: Path, form: str):
+    other = "NFD" if form == "NFC" else "NFC"
+    labels = tmp_path / "EXPR_Recognition_Challenge/Train_Set"
+    touch(labels / named("Überraschung é_left.txt", form), f"{HEADER}\n0\n")
+    crops = touch(tmp_path / "cropped_aligned" / named("Überraschung é_left", other) / "00001.jpg").parent
+    raw = touch(tmp_path / "batch1" / named("Überraschung é.mp4", other))
+    touch(tmp_path / "Expr_test_set_release.txt", named("tést\n", form))
+    rows = f"image_location,{HEADER}\n{named('tést', other)}/00003.jpg,0\n"
+    touch(tmp_path / "Expr_test_set_sample.txt", rows)
+    tested = touch(tmp_path / "batch2" / named("tést.mp4", form))
+    videos = found(tmp_path)
+    person, tést = named("Überraschung é_left", "NFC"), named("tést", "NFC")
+    assert list(videos) == [person, tést]
+    assert (videos[person].crops, videos[person].raw) == (crops, raw)
+    assert (videos[tést].raw, videos[tést].num_frames) == (tested, 3)
+    touch(labels / named("Überraschung é_left.txt", other), f"{HEADER}\n0\n")
+    with pytest.raises(
+        InputError, match=r"is in the train and the train set \(.*left\.txt and .*left\.txt\)"
+    ):
+        scan(tmp_path)
+
+
+def test_names_that_are_no_utf8_are_refused_in_one_line(tmp_path: Path):
+    name = os.fsdecode(b"caf\xe9")
+    label(tmp_path, "v")
+    (tmp_path / "Expr_test_set_release.txt").write_bytes(b"caf\xe9\n")
+    (tmp_path / "batch1").mkdir()
+    (tmp_path / f"batch1/{name}.mp4").touch()
+    with pytest.raises(InputError, match=r"release\.txt: 'caf\\udce9' is no video's name, not being UTF-8"):
+        scan(tmp_path)
+    data = AffWild2DataModule(tmp_path, allow_missing_audio=True)
+    assert data.class_counts.tolist()[0] == 1  # who predicts alone needs the list
+    label(tmp_path, name)
+    with pytest.raises(InputError) as error:
+        scan(tmp_path)
+    assert str(error.value).startswith(
+        f"{tmp_path}/EXPR_Recognition_Challenge/Train_Set/caf\\udce9.txt: 'caf"
+    )
+    str(error.value).encode()  # can be printed
 
 
 @pytest.mark.parametrize("name", ["../evil", "deep/evil", "..", "._t", "Thumbs.db"])

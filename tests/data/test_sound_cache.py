@@ -104,6 +104,20 @@ def test_names_as_long_as_a_file_system_takes(tmp_path: Path):
     assert track.path.is_file()
 
 
+def test_a_video_whose_name_is_no_utf8_is_heard(tmp_path: Path):
+    name = os.fsdecode(b"caf\xe9")
+    write_media(tmp_path / "v.mp4", num_frames=25, sound=tone(440))
+    source = (tmp_path / "v.mp4").rename(tmp_path / f"{name}.mp4")
+    first = open_sounds({name: source}, tmp_path / "cache", 1)[name]
+    assert pitch(first) == 440
+    (entry,) = (tmp_path / "cache").glob("*.safetensors")
+    written = entry.stat().st_mtime_ns
+    assert open_sounds({name: source}, tmp_path / "cache", 1)[name].path == first.path
+    assert entry.stat().st_mtime_ns == written, "decoded again"
+    with pytest.raises(InputError, match=r"caf\\udce9: is not UTF-8"):
+        open_sounds({name: source}, tmp_path / name, 1)
+
+
 def test_cache_that_is_whole_may_lie_in_a_folder_that_cannot_be_written(tmp_path: Path, monkeypatch):
     raw = sources(tmp_path, "a")
     open_sounds(raw, tmp_path / "cache", 1)

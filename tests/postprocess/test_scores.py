@@ -1,5 +1,6 @@
 import dataclasses
 import math
+import unicodedata
 
 import pytest
 import torch
@@ -125,6 +126,20 @@ def test_the_average_is_the_mean_over_the_runs_that_scored_a_frame(tmp_path_fact
             assert average.labels[frame] == average.scores[frame].argmax()
     assert average.scores.dtype == torch.float32
     assert average.class_names == NAMES
+
+
+def test_videos_of_runs_are_one_however_their_names_letters_are_composed(tmp_path):
+    names = [unicodedata.normalize(form, "é") for form in ("NFC", "NFD")]
+    one, two = (write(tmp_path / name, **{name: saved([[1, 0, 0]])}) for name in names)
+    assert list_scores([one, two]) == {
+        names[0]: [one / f"{names[0]}.safetensors", two / f"{names[1]}.safetensors"]
+    }
+    template, submission = tmp_path / "sample.txt", tmp_path / "p.txt"
+    template.write_text(f"image_location,{','.join(NAMES)}\n{names[1]}/00001.jpg,\n")
+    submit_scores(submission, template, [(names[0], saved([[1, 0, 0]]))])
+    assert submission.read_text().splitlines()[1] == f"{names[1]}/00001.jpg,0"  # as the template has it
+    submit_scores(submission, None, [(names[1], saved([[1, 0, 0]]))])
+    assert submission.read_text().splitlines()[1] == f"{names[1]}/00001.jpg,0"
 
 
 def test_what_systems_leave_among_the_scores_is_no_video(tmp_path):
