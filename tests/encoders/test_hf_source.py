@@ -46,7 +46,8 @@ def cached(beit_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_the_hub_is_asked_once(asked: list[str]) -> None:
     with pytest.raises(InputError, match="which can't be reached"):
         HFVisualEncoder("nobody/nothing")
-    assert asked == [constants.ENDPOINT]
+    assert asked.count(constants.ENDPOINT) == 1  # beside what its client asks for of its own accord
+    assert not [address for address in asked if "nothing" in address]
 
 
 @pytest.mark.parametrize(
@@ -63,7 +64,8 @@ def test_for_a_folder_nobody_asks_the_hub(
 
 def test_what_is_in_the_cache_needs_no_network(asked: list[str], cached: str) -> None:
     encoder = HFVisualEncoder(cached)
-    assert asked == [constants.ENDPOINT]
+    assert asked.count(constants.ENDPOINT) == 1
+    assert not [address for address in asked if cached in address]
     assert encoder.mean.flatten().tolist() == pytest.approx([0.1, 0.2, 0.3])
     assert encoder.provenance()["model_name"] == cached
 
