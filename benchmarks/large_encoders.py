@@ -4,8 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
-
 BEIT_LARGE = {
     "model_type": "beit",
     "hidden_size": 1024,
@@ -36,7 +34,7 @@ VISUAL = "microsoft/beit-large-patch16-224-pt22k"
 AUDIO = "microsoft/wavlm-large"
 
 
-def write_checkpoint(folder: Path, config: dict[str, Any], device: torch.device) -> None:
+def write_checkpoint(folder: Path, config: dict[str, Any]) -> None:
     """Write a random network as `from_pretrained` reads it.
 
     In a working directory that has such a folder under a hub's name, that name is the folder: the code that
@@ -45,13 +43,11 @@ def write_checkpoint(folder: Path, config: dict[str, Any], device: torch.device)
     Args:
         folder: Where to.
         config: Entries of transformers' configuration, ``model_type`` among them.
-        device: Where the weights are drawn: 300 million take a CPU a while.
     """
     from transformers import AutoConfig, AutoModel
 
     entries = dict(config)
-    with torch.device(device):
-        network = AutoModel.from_config(AutoConfig.for_model(entries.pop("model_type"), **entries))
+    network = AutoModel.from_config(AutoConfig.for_model(entries.pop("model_type"), **entries))
     network.save_pretrained(folder)
     # As the checkpoints of these names have it.
     prepared: dict[str, Any] = {"do_normalize": True}

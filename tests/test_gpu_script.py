@@ -81,7 +81,8 @@ def running(pid: int) -> bool:
 
 def test_limits_stay_below_eight_minutes(gpu):
     run = gpu("run")
-    assert sum(max(run.PARTS[name].seconds for name in stage) for stage in run.STAGES) < 480
+    unpacking = 30  # and the first import of PyTorch
+    assert unpacking + sum(max(run.PARTS[name].seconds for name in stage) for stage in run.STAGES) < 480
     for stages in (run.STAGES, run.SMALL_STAGES):
         assert sorted(name for stage in stages for name in stage) == sorted(run.PARTS)
 

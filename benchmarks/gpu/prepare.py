@@ -8,7 +8,6 @@ from large_encoders import AUDIO, BEIT_LARGE, TINY_BEIT, TINY_WAVLM, VISUAL, WAV
 from whole_video import write_clip
 
 from abaw.synth import write_corpus
-from gpu.device import device
 from gpu.report import Report, Sizes
 
 CORPUS = "corpus"
@@ -39,8 +38,8 @@ def measure(report: Report, sizes: Sizes) -> None:
         videos, frames = (16, 60) if small else (40, 300)
         write_corpus(CORPUS, videos, frames, progress=False)
     with report.guard("networks"):
-        write_checkpoint(Path(VISUAL), TINY_BEIT if small else BEIT_LARGE, device())
-        write_checkpoint(Path(AUDIO), TINY_WAVLM if small else WAVLM_LARGE, device())
+        write_checkpoint(Path(VISUAL), TINY_BEIT if small else BEIT_LARGE)
+        write_checkpoint(Path(AUDIO), TINY_WAVLM if small else WAVLM_LARGE)
     for name, seconds in clip_seconds(small).items():
         with report.guard(f"video of {name}"):
             write_clip(Path(f"{name}.mp4"), seconds, size=112, rate=RATE)

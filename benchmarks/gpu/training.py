@@ -31,7 +31,7 @@ class Meter(pl.Callback):
     def __init__(self) -> None:
         Meter.last = self
         self.frames = 0
-        self.rate = self.idle = 0.0
+        self.rate = 0.0
         self.peak = 0
         self.losses: list[torch.Tensor] = []
 
