@@ -1,16 +1,18 @@
 """``abaw predict`` with several runs, such as the folds' models: each predicts, their scores are averaged."""
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 import lightning.pytorch as pl
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
 from abaw.callbacks import PredictionWriter
 from abaw.errors import InputError
 from abaw.files import make_writable
+from abaw.folder_lock import FolderLock
 from abaw.postprocess import (
     POSTPROCESS_FILE,
     Postprocessing,
@@ -58,6 +60,16 @@ def predict_average(
             f"each run's {POSTPROCESS_FILE} was fitted to its own scores: of their average, the likeliest "
             "class is taken. To decide otherwise, give --inference.postprocess FILE."
         )
+    with FolderLock(output) if getattr(rank_zero_only, "rank", 0) == 0 else nullcontext():
+        _predict_average(runs, output, predict, decide)
+
+
+def _predict_average(
+    runs: Sequence[str],
+    output: Path,
+    predict: Callable[[str, Path], Predicted],
+    decide: Postprocessing | None,
+) -> None:
     submission, scores = output / "predictions.txt", output / "scores"
     make_writable(scores)
     stale = own_scores(scores)

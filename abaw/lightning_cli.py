@@ -6,7 +6,7 @@ from typing import Any
 
 from jsonargparse import ArgumentError, Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_warn
 
@@ -30,39 +30,12 @@ from abaw.encoders.kept import encoders_of
 from abaw.ensemble import predict_average
 from abaw.errors import InputError
 from abaw.feature_slots import check_features_of, size_precomputed_encoders
-from abaw.files import replacing
 from abaw.module import ExpressionModule, feature_size
 from abaw.parse_errors import explain
-from abaw.postprocess import POSTPROCESS_FILE
 from abaw.quiet import quieten
+from abaw.run_folder import RunConfig
 from abaw.trainer import ExpressionTrainer
 from abaw.trees import flatten
-
-# Where to start from is no part of what a run is.
-_START = ("config", "ckpt_path", "weights", "run", "trust")
-
-
-class RunConfig(SaveConfigCallback):
-    """Writes ``config.yaml`` into the run's folder when training starts, and at no other time."""
-
-    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        """Save once, in ``fit``."""
-        if stage == "fit":
-            super().setup(trainer, pl_module, stage)
-
-    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
-        """Drop what was tuned for the scores of other weights: it must not decide on those to come."""
-        if trainer.is_global_zero:
-            (Path(trainer.default_root_dir) / POSTPROCESS_FILE).unlink(missing_ok=True)
-
-    def save_config(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        """Write what every command understands: the arguments of ``fit`` alone are left out."""
-        path = Path(trainer.default_root_dir) / self.config_filename
-        kept = self.config.clone()
-        for key in _START:
-            kept.pop(key, None)
-        with replacing(path) as partial:
-            partial.write_text(self.parser.dump(kept, skip_none=False, skip_validation=True))
 
 
 class ExpressionCLI(LightningCLI):

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, cast
 
 import lightning.pytorch as pl
-from lightning.pytorch.callbacks import Callback
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
@@ -18,6 +17,7 @@ from torchmetrics.functional.classification import multiclass_confusion_matrix
 from abaw.callbacks.results import DecidedBy, VideoScores, VideoScoresConsumer, gather
 from abaw.errors import InputError
 from abaw.files import make_writable, replacing
+from abaw.folder_lock import LockingCallback
 from abaw.labels import IGNORE_INDEX
 
 
@@ -31,7 +31,7 @@ class Counted(NamedTuple):
     decided_by: DecidedBy
 
 
-class EvaluationReport(Callback, VideoScoresConsumer):
+class EvaluationReport(LockingCallback, VideoScoresConsumer):
     """Counts what ``trainer.test`` scores, sums over ranks, and prints and writes on the first.
 
     Every video counts once for any number of ranks. After a ``fast_dev_run`` nothing is written.
@@ -71,6 +71,11 @@ class EvaluationReport(Callback, VideoScoresConsumer):
     @abstractmethod
     def print_tables(self, report: dict[str, Any]) -> None:
         """Print the figures."""
+
+    def locked_folder(self, trainer: pl.Trainer, stage: str) -> Path | None:
+        """Where the files go."""
+        writes = stage == "test" and not trainer.fast_dev_run  # type: ignore[attr-defined]
+        return self._folder(trainer) if writes else None
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Forget an earlier run, and find out whether there is anywhere to report to.

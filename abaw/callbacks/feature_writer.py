@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Callback
 from rich.console import Console
 from torch import Tensor
 
@@ -20,14 +19,15 @@ from abaw.data.features import TEMPLATE, FeatureHeader, FeatureRecording, write_
 from abaw.encoders import AudioEncoder, PrecomputedEncoder, VisualEncoder
 from abaw.engine import VideoFeatures
 from abaw.errors import InputError
-from abaw.files import expand, make_writable, replacing
+from abaw.files import expand, replacing
 from abaw.fingerprint import fingerprint
+from abaw.folder_lock import LockingCallback
 from abaw.module import ExpressionModule
 
 _COMPARED = ("raw_id", "split", "class_names", "num_frames", "encoders", "settings")
 
 
-class FeatureWriter(Callback, VideoFeaturesConsumer):
+class FeatureWriter(LockingCallback, VideoFeaturesConsumer):
     """Writes the features of the whole corpus while ``trainer.predict`` runs, each video as it is complete.
 
     Makes the data module serve the videos of all splits but those that are finished: after a kill, the next
@@ -46,11 +46,16 @@ class FeatureWriter(Callback, VideoFeaturesConsumer):
         self._expected: dict[str, FeatureHeader] = {}
         self._began = 0.0
 
+    def locked_folder(self, trainer: pl.Trainer, stage: str) -> Path:
+        """The folder of the features."""
+        return self.output_dir
+
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Find what is finished, and have the rest served.
 
         Raises:
-            InputError: If there is nothing to encode, or the folder cannot be written.
+            InputError: If there is nothing to encode, the folder cannot be written, or another process writes
+                there.
         """
         data = _corpus(trainer)
         for slot, encoder in _encoders(pl_module).items():
@@ -58,7 +63,7 @@ class FeatureWriter(Callback, VideoFeaturesConsumer):
                 raise InputError(
                     f"{slot}_encoder is a PrecomputedEncoder, which encodes nothing: name another"
                 )
-        make_writable(self.output_dir)
+        super().setup(trainer, pl_module, stage)
         finished: list[str] = []
         if trainer.is_global_zero:
             for partial in self.output_dir.glob(".*.safetensors.*.tmp"):  # of a run that was killed
@@ -142,14 +147,15 @@ class FeatureWriter(Callback, VideoFeaturesConsumer):
         )
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Have the test set served again."""
+        """Have the test set served again, and let others write."""
+        super().teardown(trainer, pl_module, stage)
         if isinstance(data := trainer.datamodule, AffWild2DataModule):  # type: ignore[attr-defined]
             data.predict_all(but=None)
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        """Have the test set served again."""
+        """Have the test set served again, and let others write."""
         self.teardown(trainer, pl_module, "predict")
 
     def _path(self, video_id: str) -> Path:

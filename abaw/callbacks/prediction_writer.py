@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import cast
 
 import lightning.pytorch as pl
-from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_warn
 from rich.console import Console
 
@@ -13,6 +12,7 @@ from abaw.callbacks.results import VideoScores, VideoScoresConsumer
 from abaw.data.datasets import ChunkDataset
 from abaw.errors import InputError
 from abaw.files import check_name, expand, make_writable
+from abaw.folder_lock import LockingCallback
 from abaw.postprocess import (
     SavedScores,
     check_template,
@@ -24,7 +24,7 @@ from abaw.postprocess import (
 )
 
 
-class PredictionWriter(Callback, VideoScoresConsumer):
+class PredictionWriter(LockingCallback, VideoScoresConsumer):
     """Writes what ``trainer.predict`` finds out.
 
     ``scores/<video>.safetensors`` as each video is voted: ``scores`` float32 (N, C), ``covered``,
@@ -45,6 +45,11 @@ class PredictionWriter(Callback, VideoScoresConsumer):
         self.template = template
         self._written: set[str] = set()
         self._enabled = True
+
+    def locked_folder(self, trainer: pl.Trainer, stage: str) -> Path | None:
+        """Where scores and submission go."""
+        writes = stage == "predict" and not trainer.fast_dev_run  # type: ignore[attr-defined]
+        return self._submission(trainer).parent if writes else None
 
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Find what would fail at the end; then remove what an earlier run wrote.

@@ -6,7 +6,6 @@ from typing import cast
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.trainer.states import TrainerFn
 from rich.console import Console
 from torch import Tensor
@@ -14,11 +13,12 @@ from torch import Tensor
 from abaw.callbacks.results import VideoScores, VideoScoresConsumer, gather
 from abaw.errors import InputError
 from abaw.files import make_writable
+from abaw.folder_lock import LockingCallback
 from abaw.postprocess import POSTPROCESS_FILE, count_transitions
 from abaw.tuning import ScoredVideo, by_raw_video, tune
 
 
-class PostprocessTuner(Callback, VideoScoresConsumer):
+class PostprocessTuner(LockingCallback, VideoScoresConsumer):
     """Takes the scores of ``trainer.validate``, and writes the ``postprocess.yaml`` that suits them.
 
     The file goes into the trainer's ``default_root_dir``. The table of gains that is printed stands in it as
@@ -33,6 +33,11 @@ class PostprocessTuner(Callback, VideoScoresConsumer):
     def __init__(self, folds: int = 5) -> None:
         self.folds = folds
         self._videos: dict[str, ScoredVideo] = {}
+
+    def locked_folder(self, trainer: pl.Trainer, stage: str) -> Path | None:
+        """Where the file goes."""
+        writes = stage == "validate" and not trainer.fast_dev_run  # type: ignore[attr-defined]
+        return Path(trainer.default_root_dir) if writes else None
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Forget an earlier run, and find out whether the file can be written.
