@@ -14,6 +14,7 @@ from abaw.data.batch import Batch, on_host
 from abaw.fusion import FusionHead
 from abaw.module import ExpressionModule, Features
 from abaw.postprocess import Average, SoftVoting, Weighting, window_starts
+from abaw.ranges import MOST_FRAMES, MOST_IN_BATCH, check_count, check_memory
 from abaw.transfer import ahead
 
 
@@ -159,11 +160,9 @@ class WindowVoter:
         batch_size: int = 256,
         compile: bool = False,
     ) -> None:
+        check_count(1, MOST_FRAMES, window=window, stride=stride, frame_step=frame_step)
+        check_count(1, MOST_IN_BATCH, batch_size=batch_size)
         stride = max(1, window // 2) if stride is None else stride
-        numbers = {"window": window, "stride": stride, "frame_step": frame_step, "batch_size": batch_size}
-        for name, value in numbers.items():
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
         self.window = window
         self.stride = stride
         self.frame_step = frame_step
@@ -203,6 +202,8 @@ class WindowVoter:
     ) -> Iterator[tuple[Tensor, Tensor]]:
         device = features.visual.device
         for first in torch.split(window_starts(len(frames), self.window, self.stride), self.batch_size):
+            size = features.visual.shape[1] + features.audio.shape[1]
+            check_memory(4 * len(first) * self.window * size, window=self.window, batch_size=self.batch_size)
             index = first[:, None] + torch.arange(self.window)
             at = frames[index.clamp_max(len(frames) - 1)]
             # A window's clock starts where a training window's does, not with the video.

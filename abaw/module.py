@@ -22,6 +22,7 @@ from abaw.fusion import FusionHead, ModalityDropout
 from abaw.labels import EXPRESSIONS, IGNORE_INDEX
 from abaw.losses import FocalLoss, FrameLoss
 from abaw.metrics import ExpressionMetrics
+from abaw.ranges import MOST_RATE, check_number
 from abaw.recorded import Recorded
 
 
@@ -86,8 +87,8 @@ class ExpressionModule(pl.LightningModule):
         super().__init__()
         if visual_encoder is None and audio_encoder is None:
             raise ValueError("a model needs a visual_encoder or an audio_encoder; both are null")
-        if not 0 <= warmup <= 1:
-            raise ValueError(f"warmup is a share of the training steps, from 0 to 1; got {warmup}")
+        check_number(0, 1, warmup=warmup)
+        check_number(0, MOST_RATE, lr=lr, encoder_lr=encoder_lr, weight_decay=weight_decay)
         self.visual_encoder = visual_encoder
         self.audio_encoder = audio_encoder
         self.fusion = fusion

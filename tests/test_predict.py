@@ -190,9 +190,9 @@ def test_bad_input_is_one_line(video: Path, arguments: dict[str, str], message: 
 @pytest.mark.parametrize("number", ["window", "stride", "frame_step", "batch_size", "image_size"])
 def test_numbers_below_one_are_refused(corpus: Path, video: Path, number: str) -> None:
     crops = corpus / "cropped_aligned" / video.stem
-    with pytest.raises(ValueError, match=f"{number} must be at least 1, got 0"):
+    with pytest.raises(ValueError, match=f"{number} must be at least 1, not 0"):
         abaw.predict_video(make_model(), video, crops=crops, **{number: 0})
-    with pytest.raises(ValueError, match="audio_context is a number of seconds, not -1"):
+    with pytest.raises(ValueError, match="audio_context must be at least 0, not -1"):
         abaw.predict_video(make_model(), video, crops=crops, audio_context=-1.0)
 
 

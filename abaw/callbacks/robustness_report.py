@@ -15,6 +15,7 @@ from abaw.callbacks.report import TestReport
 from abaw.callbacks.results import VideoFeaturesConsumer, VideoScores
 from abaw.engine import VideoFeatures
 from abaw.errors import InputError
+from abaw.ranges import MOST_SEED, check_count
 from abaw.robustness import DAMAGES, RATES, STRETCH, ShiftedSound, summarise
 
 
@@ -41,6 +42,7 @@ class RobustnessReport(EvaluationReport, VideoFeaturesConsumer):
 
     def __init__(self, seed: int = 0, output_dir: str | Path | None = None) -> None:
         super().__init__(output_dir)
+        check_count(0, MOST_SEED, seed=seed)
         self.seed = seed
 
     def on_video_encoded(self, trainer: pl.Trainer, pl_module: Any, video: VideoFeatures) -> None:

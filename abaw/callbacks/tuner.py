@@ -15,6 +15,7 @@ from abaw.errors import InputError
 from abaw.files import make_writable
 from abaw.folder_lock import LockingCallback
 from abaw.postprocess import POSTPROCESS_FILE, count_transitions
+from abaw.ranges import MOST_FRAMES, check_count
 from abaw.tuning import ScoredVideo, by_raw_video, tune
 
 
@@ -31,6 +32,7 @@ class PostprocessTuner(LockingCallback, VideoScoresConsumer):
     """
 
     def __init__(self, folds: int = 5) -> None:
+        check_count(3, MOST_FRAMES, folds=folds)
         self.folds = folds
         self._videos: dict[str, ScoredVideo] = {}
 

@@ -6,6 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from abaw.ranges import check_number
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -20,6 +22,9 @@ class Augmentation:
         erase: Probability of covering a box of a tenth to half the side by one colour.
         gain: Largest change of loudness, dB.
         noise: Largest standard deviation of white noise added to the sound, full scale being 1.
+
+    Raises:
+        InputError: If one is out of range.
     """
 
     flip: float = 0.5
@@ -30,6 +35,12 @@ class Augmentation:
     erase: float = 0.25
     gain: float = 6.0
     noise: float = 0.005
+
+    def __post_init__(self) -> None:
+        check_number(0, 1, flip=self.flip, erase=self.erase, noise=self.noise)
+        check_number(0, 1, below=True, crop=self.crop)
+        check_number(0, 1, brightness=self.brightness, contrast=self.contrast, color=self.color)
+        check_number(0, 60, gain=self.gain)
 
     def pictures(self, pictures: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
         """Change the pictures of one window.

@@ -22,6 +22,7 @@ from abaw.data.samplers import VideoShardSampler, WindowSampler
 from abaw.data.windows import collate
 from abaw.errors import InputError
 from abaw.files import expand, visible
+from abaw.ranges import MOST_FRAMES, MOST_IN_BATCH, MOST_SEED, MOST_WORKERS, check_count
 
 
 class WindowDataModule(pl.LightningDataModule, ABC, Generic[RecordingT]):
@@ -67,10 +68,12 @@ class WindowDataModule(pl.LightningDataModule, ABC, Generic[RecordingT]):
         seed: int,
     ) -> None:
         super().__init__()
-        check_at_least(1, window=window, batch_size=batch_size, frame_step=frame_step)
-        check_at_least(1, stride=1 if stride is None else stride)
-        check_at_least(0, num_workers=num_workers, seed=seed, fold=fold)
-        check_at_least(2, folds=2 if folds is None else folds)
+        check_count(1, MOST_FRAMES, window=window, stride=stride, frame_step=frame_step)
+        check_count(1, MOST_IN_BATCH, batch_size=batch_size)
+        check_count(0, MOST_WORKERS, num_workers=num_workers)
+        check_count(0, MOST_SEED, seed=seed)
+        check_count(2, MOST_FRAMES, folds=folds)
+        check_count(0, MOST_FRAMES, fold=fold)
         if folds is None and fold > 0:
             raise InputError(f"fold is {fold}, but folds is not set; set folds to their number.")
         if folds is not None and fold >= folds:
@@ -204,17 +207,6 @@ class WindowDataModule(pl.LightningDataModule, ABC, Generic[RecordingT]):
             # Its own, so that what a model draws doesn't depend on when loaders are started.
             "generator": torch.Generator(),
         }
-
-
-def check_at_least(least: int, **arguments: float) -> None:
-    """Refuse arguments that are too small.
-
-    Raises:
-        InputError: One is below ``least``.
-    """
-    for name, value in arguments.items():
-        if value < least:
-            raise InputError(f"{name} must be at least {least}, not {value}.")
 
 
 def _start_worker(worker: int) -> None:

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from abaw.data.annotations import read_class_names
 from abaw.data.audio import SoundTrack
 from abaw.data.augment import Augmentation
-from abaw.data.base import WindowDataModule, check_at_least
+from abaw.data.base import WindowDataModule
 from abaw.data.crops import CropFiles, any_readable, crop_name, fingerprint_crops
 from abaw.data.datasets import Loader
 from abaw.data.layout import Split, Video, annotation_files, find_videos
 from abaw.data.places import RAW_FOLDERS, Places, find_places
 from abaw.data.recordings import load_recordings, read_crops, read_targets
 from abaw.data.sound_cache import open_sounds
-from abaw.data.windows import Recording, WindowReader, clip_samples
+from abaw.data.windows import Recording, WindowReader, check_reading, clip_samples
 from abaw.errors import InputError
 from abaw.files import expand
 from abaw.fingerprint import file_fingerprint
@@ -99,8 +99,7 @@ class AffWild2DataModule(WindowDataModule[Recording]):
             template=template,
             seed=seed,
         )
-        check_at_least(1, image_size=image_size)
-        check_at_least(0, audio_context=audio_context)
+        check_reading(window, batch_size, image_size, audio_context)
         # A checkpoint holds plain types alone.
         root = str(self.root)
         template = template if template is None else str(self.template)

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from abaw.data.audio import SAMPLE_RATE
 from abaw.data.batch import Batch
+from abaw.ranges import MOST_FRAMES, check_count, check_number
 
 Modality = Literal["video", "audio"]
 
@@ -195,10 +196,8 @@ def _take_frames(value: Tensor, frames: Tensor) -> Tensor:
 
 def _draw_lost(batch: Batch, modality: Modality, rate: float, span: int | None, seed: int) -> Tensor:
     """Which frames are lost, bool (B, T), on the CPU; of padding it says nothing."""
-    if not 0 <= rate <= 1:
-        raise ValueError(f"rate is a probability, from 0 to 1; got {rate}")
-    if span is not None and span < 1:
-        raise ValueError(f"span must be at least 1 frame, got {span}")
+    check_number(0, 1, rate=rate)
+    check_count(1, MOST_FRAMES, span=span)
     rows = []
     for frames, video_id in zip(batch["frame"].cpu().numpy(), batch["video_id"], strict=True):
         draws = _draws(f"{seed}/{modality}/{video_id}", int(frames.max(initial=0)) + 3)

@@ -16,9 +16,10 @@ from abaw.data.datasets import ChunkDataset, Loader
 from abaw.data.layout import Video
 from abaw.data.recordings import load_recordings, read_crops
 from abaw.data.samplers import VideoShardSampler
-from abaw.data.windows import WindowReader
+from abaw.data.windows import WindowReader, check_reading
 from abaw.data.windows import clip_samples as longest_clip
 from abaw.errors import InputError
+from abaw.ranges import MOST_FRAMES, MOST_IN_BATCH, MOST_SAMPLES, MOST_WORKERS, check_count
 
 VOICE_RATE: Final = 30.0
 """Frames a second of a voice without pictures, as most of Aff-Wild2's videos have."""
@@ -54,18 +55,16 @@ def open_video(
 
     Raises:
         InputError: The video or the folder can't be read, none of the folder's files is a crop, or the sound
-            can't be written.
-        ValueError: A number is below 1, or ``audio_context`` below 0.
+            can't be written, or a number is out of range.
 
     Warns:
         UserWarning: If crops are numbered beyond the video's pictures, with their number.
     """
-    numbers = {"window": window, "frame_step": frame_step, "image_size": image_size, "batch_size": batch_size}
-    for name, number in numbers.items():
-        if number < 1:
-            raise ValueError(f"{name} must be at least 1, got {number}")
-    if not 0 <= audio_context < math.inf:
-        raise ValueError(f"audio_context is a number of seconds, not {audio_context}")
+    check_count(1, MOST_FRAMES, window=window, frame_step=frame_step)
+    check_count(1, MOST_IN_BATCH, batch_size=batch_size)
+    check_count(0, MOST_WORKERS, num_workers=num_workers)
+    check_count(0, MOST_SAMPLES, clip_samples=clip_samples)
+    check_reading(window, batch_size, image_size, audio_context)
     video, crops = Path(video).expanduser(), None if crops is None else Path(crops).expanduser()
     if not video.is_file():
         raise InputError(f"{video}: no such video file.")

@@ -19,6 +19,7 @@ from abaw.data.augment import Augmentation
 from abaw.data.batch import Batch
 from abaw.data.crops import CropFiles, read_crop
 from abaw.labels import IGNORE_INDEX
+from abaw.ranges import MOST_PIXELS, check_count, check_memory, check_number
 
 Sample = dict[str, Any]
 """What `Batch` holds, of one window, without the leading B."""
@@ -202,3 +203,15 @@ def _channels_first(pictures: Tensor) -> Tensor:
 def _channels_last(pictures: Tensor) -> Tensor:
     """A view (…, H, W, 3) of (…, 3, H, W)."""
     return pictures.movedim(-3, -1)
+
+
+def check_reading(window: int, batch_size: int, image_size: int, audio_context: float) -> None:
+    """Check how a window's pictures and sound are to be read.
+
+    Raises:
+        InputError: A number is out of range, or memory can't hold the pictures of a batch.
+    """
+    check_count(1, MOST_PIXELS, image_size=image_size)
+    check_number(0, 3600, audio_context=audio_context)
+    sizes = {"batch_size": batch_size, "window": window, "image_size": image_size}
+    check_memory(3 * batch_size * window * image_size**2, **sizes)

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from abaw.encoders.frames import FrameEncoder
+from abaw.ranges import MOST_FEATURES, check_count, check_weights
 
 
 class ConvVisualEncoder(FrameEncoder):
@@ -28,8 +29,10 @@ class ConvVisualEncoder(FrameEncoder):
 
     def __init__(self, out_features: int = 128, width: int = 16, micro_batch: int = 64) -> None:
         super().__init__(out_features, micro_batch)
-        if width < 8 or width % 8:
-            raise ValueError(f"width must be a positive multiple of 8, not {width}")
+        check_count(8, MOST_FEATURES, width=width)
+        if width % 8:
+            raise ValueError(f"width must be a multiple of 8, not {width}")
+        check_weights(500 * width**2 + 128 * width * out_features, width=width, out_features=out_features)
         self.network = nn.Sequential(
             *_block(3, width, kernel_size=5, stride=2),  # 28×28
             *_block(width, 2 * width, stride=2),  # 14×14

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from abaw.encoders.base import VisualEncoder
 from abaw.encoders.compiled import FixedBatch
+from abaw.ranges import MOST_FEATURES, MOST_IN_BATCH, check_count
 from abaw.transfer import ahead
 
 
@@ -32,8 +33,8 @@ class FrameEncoder(VisualEncoder):
 
     def __init__(self, out_features: int, micro_batch: int) -> None:
         super().__init__()
-        if micro_batch < 1:
-            raise ValueError(f"micro_batch must be at least 1, not {micro_batch}")
+        check_count(1, MOST_FEATURES, out_features=out_features)
+        check_count(1, MOST_IN_BATCH, micro_batch=micro_batch)
         self.out_features = out_features
         self.micro_batch = micro_batch
         self._compiled: FixedBatch | None = None

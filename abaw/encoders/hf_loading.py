@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from abaw.encoders.hf_pictures import interpolating
+from abaw.encoders.hf_sizes import check_sizes
 from abaw.encoders.hf_source import Source, refusal
 from abaw.encoders.no_code import check_config, check_overrides
 from abaw.errors import InputError
@@ -41,6 +42,7 @@ def load_config(source: Source, pretrained: bool, **forced: Any) -> "PretrainedC
     from transformers import CONFIG_MAPPING, AutoConfig
 
     check_overrides(source.overrides)
+    check_sizes(source.overrides)
     entries = dict(source.overrides)
     model_type = entries.pop("model_type", None)
     if pretrained and model_type is not None:
@@ -75,6 +77,7 @@ def load_config(source: Source, pretrained: bool, **forced: Any) -> "PretrainedC
     for key, value in forced.items():
         setattr(config, key, value)
     check_config(source.name, config)
+    check_sizes(config.to_dict())
     return config
 
 

@@ -20,6 +20,7 @@ from abaw.encoders.hf_pictures import prepared_size, scaling, settle_size
 from abaw.encoders.hf_source import find_source
 from abaw.encoders.kept import keeps_nothing
 from abaw.errors import InputError
+from abaw.ranges import MOST_IN_BATCH, MOST_PIXELS, check_count
 
 
 class HFVisualEncoder(FrameEncoder):
@@ -72,6 +73,8 @@ class HFVisualEncoder(FrameEncoder):
         dtype: DType = "float32",
         image_size: int | None = None,
     ) -> None:
+        check_count(1, MOST_PIXELS, image_size=image_size)
+        check_count(1, MOST_IN_BATCH, micro_batch=micro_batch)
         source = find_source(model_name, config_overrides)
         whole = load_config(source, pretrained)
         config: Any = getattr(

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from abaw.encoders.sound import SAMPLE_RATE, SoundEncoder
+from abaw.ranges import check_count, check_weights
 
 
 class LogMelEncoder(SoundEncoder):
@@ -29,6 +30,8 @@ class LogMelEncoder(SoundEncoder):
 
         n_fft, hop = 512, 160
         super().__init__(out_features, span=n_fft, stride=2 * hop)
+        check_count(1, n_fft // 2, n_mels=n_mels)
+        check_weights(16 * out_features**2, out_features=out_features)
         self.mel = MelSpectrogram(
             SAMPLE_RATE, n_fft=n_fft, hop_length=hop, f_min=50.0, n_mels=n_mels, center=False
         )

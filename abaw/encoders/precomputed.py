@@ -5,6 +5,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from abaw.encoders.base import AudioEncoder, VisualEncoder
+from abaw.ranges import MOST_FEATURES, check_count
 
 
 class PrecomputedEncoder(VisualEncoder, AudioEncoder):
@@ -30,8 +31,9 @@ class PrecomputedEncoder(VisualEncoder, AudioEncoder):
 
     def __init__(self, out_features: int | None = None) -> None:
         super().__init__()
-        if out_features is None or out_features < 1:
-            raise ValueError(f"out_features must be the features' size, at least 1, not {out_features}")
+        if out_features is None:
+            raise ValueError("out_features must be the features' size, not None")
+        check_count(1, MOST_FEATURES, out_features=out_features)
         self.out_features = out_features
         self.register_load_state_dict_pre_hook(_leave_out)  # type: ignore[no-untyped-call]
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from abaw.encoders.base import AudioEncoder
 from abaw.encoders.compiled import FixedBatch
+from abaw.ranges import MOST_FEATURES, MOST_SAMPLES, check_count
 
 SAMPLE_RATE = 16_000
 """Samples a second of all sound in this library."""
@@ -38,6 +39,8 @@ class SoundEncoder(AudioEncoder):
 
     def __init__(self, out_features: int, span: int, stride: int) -> None:
         super().__init__()
+        check_count(1, MOST_FEATURES, out_features=out_features)
+        check_count(1, MOST_SAMPLES, span=span, stride=stride)
         self.out_features = out_features
         self.span = span
         self.stride = stride

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from abaw.fusion.position import rotate
+from abaw.ranges import MOST_FEATURES, check_count, check_number, check_weights
 
 
 class SafeCrossAttention(nn.Module):
@@ -49,10 +50,11 @@ class SafeCrossAttention(nn.Module):
 
     def __init__(self, dim: int, num_heads: int, dropout: float = 0.0) -> None:
         super().__init__()
-        if num_heads < 1 or dim < 1 or dim % num_heads:
+        check_count(1, MOST_FEATURES, dim=dim, num_heads=num_heads)
+        if dim % num_heads:
             raise ValueError(f"num_heads must divide dim, got dim={dim} and num_heads={num_heads}")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), got {dropout}")
+        check_number(0, 1, below=True, dropout=dropout)
+        check_weights(4 * dim**2, dim=dim)
         self.dim = dim
         self.num_heads = num_heads
         self.dropout = dropout

@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from abaw.ranges import MOST_FEATURES, check_count, check_number, check_weights
 from abaw.recorded import Recorded
 
 
@@ -65,3 +66,17 @@ def zero_absent(features: Tensor, mask: Tensor, frame_mask: Tensor | None = None
     if frame_mask is not None:
         mask = mask & frame_mask
     return torch.where(mask[..., None], features, 0), mask
+
+
+def check_head(visual_dim: int, audio_dim: int, num_classes: int, dropout: float, **sizes: int) -> None:
+    """Check what every head is made with, and the sizes of what lies between, by name.
+
+    Raises:
+        InputError: If a number is out of range, or memory can't hold what is asked for.
+    """
+    check_count(
+        1, MOST_FEATURES, visual_dim=visual_dim, audio_dim=audio_dim, num_classes=num_classes, **sizes
+    )
+    check_number(0, 1, below=True, dropout=dropout)
+    for name, size in sizes.items():
+        check_weights(2 * (visual_dim + audio_dim + num_classes) * size, **{name: size})

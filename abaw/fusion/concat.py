@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from abaw.fusion.base import FusionHead, zero_absent
+from abaw.fusion.base import FusionHead, check_head, zero_absent
 from abaw.fusion.layer import mlp
 
 
@@ -24,6 +24,7 @@ class ConcatFusion(FusionHead):
         self, visual_dim: int, audio_dim: int, num_classes: int, hidden: int = 256, dropout: float = 0.1
     ) -> None:
         super().__init__()
+        check_head(visual_dim, audio_dim, num_classes, dropout, hidden=hidden)
         self.classifier = mlp(visual_dim + audio_dim + 2, hidden, num_classes, dropout)
 
     def forward(

@@ -3,9 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from abaw.fusion.base import FusionHead, zero_absent
+from abaw.fusion.base import FusionHead, check_head, zero_absent
 from abaw.fusion.layer import SafeTransformerLayer
 from abaw.fusion.position import sinusoidal_position, time_in_window
+from abaw.ranges import MOST_FEATURES, check_count
 
 
 class CrossAttentionFusion(FusionHead):
@@ -38,6 +39,8 @@ class CrossAttentionFusion(FusionHead):
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
+        check_head(visual_dim, audio_dim, num_classes, dropout)
+        check_count(1, MOST_FEATURES, dim=dim)
         if dim % 2:
             raise ValueError(f"dim must be even, for half sines and half cosines; got {dim}")
         self.dim = dim

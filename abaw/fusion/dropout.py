@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from abaw.ranges import MOST_STEPS, check_count, check_number
 from abaw.recorded import Recorded
 
 
@@ -60,13 +61,10 @@ class ModalityDropout(Recorded, nn.Module):
         ramp_steps: int = 0,
     ) -> None:
         super().__init__()
-        for name, p in (("p_visual", p_visual), ("p_audio", p_audio)):
-            if not 0 <= p <= 1:
-                raise ValueError(f"{name} is a probability, from 0 to 1; got {p}")
+        check_number(0, 1, p_visual=p_visual, p_audio=p_audio)
         if span is not None and not 0 < span[0] <= span[1] <= 1:
             raise ValueError(f"span holds two shares of the window, 0 < low ≤ high ≤ 1; got {span}")
-        if ramp_steps < 0:
-            raise ValueError(f"ramp_steps must be 0 or more, got {ramp_steps}")
+        check_count(0, MOST_STEPS, ramp_steps=ramp_steps)
         self.p_visual = p_visual
         self.p_audio = p_audio
         self.span = span

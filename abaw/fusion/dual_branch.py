@@ -5,9 +5,10 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from abaw.fusion.base import FusionHead, zero_absent
+from abaw.fusion.base import FusionHead, check_head, zero_absent
 from abaw.fusion.layer import SafeTransformerLayer
 from abaw.fusion.position import sinusoidal_position, time_in_window
+from abaw.ranges import MOST_FEATURES, MOST_LAYERS, check_count, check_weights
 
 Position = Literal["sinusoidal", "rotary"]
 
@@ -72,6 +73,11 @@ class DualBranchTransformer(FusionHead):
         super().__init__()
         if position not in get_args(Position):
             raise ValueError(f"position must be one of {', '.join(get_args(Position))}; got {position!r}")
+        check_head(visual_dim, audio_dim, num_classes, dropout)
+        check_count(1, MOST_FEATURES, dim=dim)
+        check_count(0, MOST_LAYERS, num_layers=num_layers, fused_layers=fused_layers)
+        layers = {"num_layers": num_layers, "fused_layers": fused_layers}
+        check_weights((2 * num_layers + fused_layers + 2) * 12 * dim**2, dim=dim, **layers)
         self.visual_branch = _Branch(visual_dim, dim, num_heads, num_layers, dropout)
         self.audio_branch = _Branch(audio_dim, dim, num_heads, num_layers, dropout)
         self.visual_cross = SafeTransformerLayer(dim, num_heads, dropout)

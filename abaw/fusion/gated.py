@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from abaw.fusion.base import FusionHead, zero_absent
+from abaw.fusion.base import FusionHead, check_head, zero_absent
 
 
 class GatedFusion(FusionHead):
@@ -26,6 +26,7 @@ class GatedFusion(FusionHead):
         self, visual_dim: int, audio_dim: int, num_classes: int, hidden: int = 256, dropout: float = 0.1
     ) -> None:
         super().__init__()
+        check_head(visual_dim, audio_dim, num_classes, dropout, hidden=hidden)
         self.visual = nn.Linear(visual_dim, hidden)
         self.audio = nn.Linear(audio_dim, hidden)
         self.gate = nn.Linear(visual_dim + audio_dim, hidden)

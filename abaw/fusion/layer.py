@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from abaw.fusion.attention import SafeCrossAttention
+from abaw.ranges import MOST_FEATURES, check_count, check_weights
 
 
 class SafeTransformerLayer(nn.Module):
@@ -20,6 +21,8 @@ class SafeTransformerLayer(nn.Module):
 
     def __init__(self, dim: int, num_heads: int, dropout: float = 0.0) -> None:
         super().__init__()
+        check_count(1, MOST_FEATURES, dim=dim)
+        check_weights(12 * dim**2, dim=dim)
         self.norm = nn.LayerNorm(dim)
         self.attention = SafeCrossAttention(dim, num_heads, dropout)
         self.attention_dropout = nn.Dropout(dropout)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from abaw.labels import IGNORE_INDEX
+from abaw.ranges import MOST_STEPS, check_count, check_number
 from abaw.recorded import Recorded
 
 Reduction = Literal["none", "mean", "sum"]
@@ -48,8 +49,8 @@ class FrameLoss(Recorded, nn.Module, ABC):
         reduction: Reduction = "mean",
     ) -> None:
         super().__init__()
-        if not 0 <= label_smoothing <= 1:
-            raise ValueError(f"label_smoothing must be from 0 to 1, got {label_smoothing}")
+        check_number(0, 1, label_smoothing=label_smoothing)
+        check_count(-MOST_STEPS, MOST_STEPS, ignore_index=ignore_index)
         if reduction not in ("none", "mean", "sum"):
             raise ValueError(f'reduction must be "none", "mean" or "sum", got {reduction!r}')
         self.label_smoothing = label_smoothing

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from abaw.labels import IGNORE_INDEX
 from abaw.losses.base import FrameLoss, Reduction
 from abaw.losses.weights import class_weights
+from abaw.ranges import MOST_SHARPNESS, check_number
 
 
 class FocalLoss(FrameLoss):
@@ -60,8 +61,8 @@ class FocalLoss(FrameLoss):
         beta: float = 0.9999,
     ) -> None:
         super().__init__(label_smoothing, ignore_index, reduction)
-        if not 0 <= gamma < math.inf:
-            raise ValueError(f"gamma must be 0 or more, got {gamma}")
+        check_number(0, MOST_SHARPNESS, gamma=gamma)
+        check_number(0, 1, below=True, beta=beta)
         if isinstance(alpha, str):
             if class_counts is None:
                 raise ValueError(f"alpha={alpha!r} needs class_counts, the training frames of each class")

@@ -1,6 +1,5 @@
 """Logit adjustment: the classes' frequencies belong to the training set, not to the model."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch.nn import functional as F
 from abaw.labels import IGNORE_INDEX
 from abaw.losses.base import FrameLoss, Reduction
 from abaw.losses.weights import check_counts
+from abaw.ranges import MOST_SHARPNESS, check_number
 
 
 class LogitAdjustedLoss(FrameLoss):
@@ -54,8 +54,7 @@ class LogitAdjustedLoss(FrameLoss):
         reduction: Reduction = "mean",
     ) -> None:
         super().__init__(label_smoothing, ignore_index, reduction)
-        if not 0 <= tau < math.inf:
-            raise ValueError(f"tau must be 0 or more, got {tau}")
+        check_number(0, MOST_SHARPNESS, tau=tau)
         count = check_counts(class_counts, "their count is taken as 1").clamp_min(1)
         self.num_classes = len(count)
         # Made again from the arguments wherever the loss is made, so no checkpoint need carry it.

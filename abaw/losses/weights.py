@@ -7,6 +7,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from abaw.ranges import check_number
+
 SCHEMES: Final = ("inverse", "sqrt", "effective")
 
 
@@ -41,8 +43,7 @@ def class_weights(counts: Sequence[int] | Tensor, scheme: str = "inverse", beta:
     """
     if scheme not in SCHEMES:
         raise ValueError(f"there is no scheme {scheme!r} of class weights; there are {', '.join(SCHEMES)}")
-    if not 0 <= beta < 1:
-        raise ValueError(f"beta must be from 0 to below 1, got {beta}")
+    check_number(0, 1, below=True, beta=beta)
     count = check_counts(counts, "their weight is 0")
     if scheme == "inverse":
         weights = 1 / count
@@ -65,7 +66,7 @@ def check_counts(counts: Sequence[int] | Tensor, consequence: str) -> Tensor:
         ValueError: If these are no counts, or all are 0.
     """
     count = torch.as_tensor(counts, dtype=torch.float64).cpu()
-    if count.ndim != 1 or not (count >= 0).all() or not (count > 0).any():
+    if count.ndim != 1 or not ((count >= 0) & count.isfinite()).all() or not (count > 0).any():
         raise ValueError(f"counts are the frames of each class, 0 or more, and not all 0; got {counts}")
     if missing := (count == 0).nonzero().flatten().tolist():
         warnings.warn(

@@ -1,6 +1,5 @@
 """From the scores of one video to one label a frame."""
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +8,7 @@ from torch import Tensor
 from abaw.postprocess.nearest import nearest_present
 from abaw.postprocess.smoothing import SmoothingKind, check_smoothing, smooth
 from abaw.postprocess.viterbi import log_transitions, viterbi
+from abaw.ranges import MOST_BIAS, MOST_STEPS, check_number
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,11 @@ class Decoder:
     transition_weight: float | None = None
 
     def __post_init__(self) -> None:
-        if self.bias is not None and not all(map(math.isfinite, self.bias)):
-            raise ValueError(f"a bias must be finite, got {self.bias}")
-        if self.transition_weight is not None and not 0 < self.transition_weight < math.inf:
-            raise ValueError(f"a transition weight must be positive, got {self.transition_weight}")
+        for bias in self.bias or ():
+            check_number(-MOST_BIAS, MOST_BIAS, bias=bias)
+        check_number(0, MOST_STEPS, transition_weight=self.transition_weight)
+        if self.transition_weight == 0:
+            raise ValueError("transition_weight must be positive, not 0")
 
     def __call__(
         self,

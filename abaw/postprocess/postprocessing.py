@@ -11,6 +11,7 @@ from torch import Tensor
 from abaw.errors import InputError
 from abaw.files import expand, replacing
 from abaw.postprocess.decoding import Decoder, Smoothing
+from abaw.ranges import MOST_COUNT, check_count
 
 POSTPROCESS_FILE: Final = "postprocess.yaml"
 """Its name in a run's folder."""
@@ -61,8 +62,11 @@ class Postprocessing:
             if decoder.transition_weight is not None and self.transitions is None:
                 raise ValueError("there is a transition weight, but there are no transitions")
         if self.transitions is not None:
+            for row in self.transitions:
+                for count in row:
+                    check_count(0, MOST_COUNT, transitions=count)
             rows = [len(row) for row in self.transitions]
-            if rows != [num_classes] * num_classes or min(map(min, self.transitions)) < 0:
+            if rows != [num_classes] * num_classes:
                 raise ValueError(f"transitions are not {num_classes} rows of {num_classes} counts")
         videos = [video for fold in self.folds for video in fold.videos]
         if len(set(videos)) < len(videos):

@@ -1,6 +1,6 @@
 """Smoothing of one video's scores along time."""
 
-from typing import Literal, get_args
+from typing import Final, Literal, get_args
 
 import numpy as np
 import torch
@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from abaw.ranges import MOST_FRAMES, check_number
+
+_BLOCK: Final = 2**23
 SmoothingKind = Literal["median", "box", "gaussian"]
 
 
@@ -63,9 +66,9 @@ def smooth(
     if not given.isfinite().all():
         raise ValueError("a score is not finite: say by covered which frames have none")
     if kind == "median":
-        smoothed = _normalised_median(given, there, int(width))
+        smoothed = _normalised_median(given, there, min(int(width), 2 * len(given) - 1))
     else:
-        smoothed = _weighted_mean(given, there, _kernel(kind, width))
+        smoothed = _weighted_mean(given, there, _kernel(kind, width, len(given)))
     return torch.where(there[:, None], smoothed, 0.0).to(scores)
 
 
@@ -77,17 +80,19 @@ def check_smoothing(kind: str, width: float) -> None:
     """
     if kind not in get_args(SmoothingKind):
         raise ValueError(f"kind must be one of {', '.join(get_args(SmoothingKind))}; got {kind!r}")
+    check_number(0, MOST_FRAMES, width=width)
     if kind == "gaussian":
-        if not 0 < width < float("inf"):
+        if width == 0:
             raise ValueError(f"the width of a Gaussian is a positive number of frames, got {width}")
-    elif width < 1 or width % 2 != 1:
+    elif width % 2 != 1:
         raise ValueError(f"the width of a {kind} is an odd number of frames, got {width}")
 
 
-def _kernel(kind: SmoothingKind, width: float) -> Tensor:
+def _kernel(kind: SmoothingKind, width: float, num_frames: int) -> Tensor:
+    """The weights of a window, as far as frames of a video are apart."""
     if kind == "box":
-        return torch.ones(int(width), dtype=torch.float64)
-    radius = int(4 * width + 0.5)
+        return torch.ones(min(int(width), 2 * num_frames - 1), dtype=torch.float64)
+    radius = min(int(4 * width + 0.5), num_frames - 1)
     offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
     return torch.exp(-0.5 * (offsets / width) ** 2)
 
@@ -114,7 +119,9 @@ def _median(values: NDArray[np.float64], covered: NDArray[np.bool_], width: int)
     padded = np.pad(np.where(covered, values, np.inf), radius, constant_values=np.inf)
     windows = np.lib.stride_tricks.sliding_window_view(padded, width)
     counts = np.isfinite(windows).sum(-1)
-    medians = np.partition(windows, radius, axis=-1)[:, radius]
+    # In blocks: the windows of a long video, copied, would be its length times their width.
+    blocks = np.array_split(windows, 1 + windows.size // _BLOCK)
+    medians = np.concatenate([np.partition(block, radius, axis=-1)[:, radius] for block in blocks])
     # The few windows that are not whole have their middle elsewhere, or two of them.
     rows = np.flatnonzero((counts < width) & covered)
     ordered, count = np.sort(windows[rows], axis=-1), counts[rows]

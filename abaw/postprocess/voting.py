@@ -9,6 +9,8 @@ from einops import rearrange
 from torch import Tensor
 from torch.signal import windows
 
+from abaw.ranges import MOST_FEATURES, MOST_FRAMES, MOST_IN_VIDEO, check_count, check_memory
+
 Weighting = Literal["uniform", "triangular", "hann", "hamming", "gaussian"]
 Average = Literal["probability", "logits"]
 
@@ -65,11 +67,10 @@ class SoftVoting:
         average: Average = "probability",
         device: torch.device | str | None = None,
     ) -> None:
-        if num_frames < 0 or num_classes < 1 or window < 1:
-            raise ValueError(
-                "num_frames must not be negative, num_classes and window must be positive; "
-                f"got num_frames={num_frames}, num_classes={num_classes}, window={window}"
-            )
+        check_count(0, MOST_IN_VIDEO, num_frames=num_frames)
+        check_count(1, MOST_FEATURES, num_classes=num_classes)
+        check_count(1, MOST_FRAMES, window=window)
+        check_memory(4 * num_frames * (num_classes + 1), num_frames=num_frames, num_classes=num_classes)
         if weighting not in _WEIGHTINGS:
             raise ValueError(f"weighting must be one of {', '.join(_WEIGHTINGS)}; got {weighting!r}")
         if average not in get_args(Average):

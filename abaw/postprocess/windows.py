@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from abaw.ranges import MOST_IN_VIDEO, MOST_STEPS, check_count
+
 
 def window_starts(num_frames: int, window: int, stride: int) -> Tensor:
     """Start of every window over a video.
@@ -28,10 +30,8 @@ def window_starts(num_frames: int, window: int, stride: int) -> Tensor:
         >>> window_starts(3, window=4, stride=4)
         tensor([0])
     """
-    if num_frames < 0:
-        raise ValueError(f"num_frames must not be negative, got {num_frames}")
-    if window < 1 or stride < 1:
-        raise ValueError(f"window and stride must be 1 frame or more, got window={window}, stride={stride}")
+    check_count(0, MOST_IN_VIDEO, num_frames=num_frames)
+    check_count(1, MOST_STEPS, window=window, stride=stride)
     if num_frames == 0:
         return torch.empty(0, dtype=torch.int64)
     last = max(num_frames - window, 0)

@@ -376,9 +376,9 @@ def test_shifted_sound_takes_its_gaps_along() -> None:
 @pytest.mark.parametrize("lose", [lose_frames, blank_frames, freeze_frames])
 def test_refuses_wrong_arguments(lose: Callable[..., Any]) -> None:
     for rate in (-0.1, 1.1, math.nan):
-        with pytest.raises(ValueError, match="rate is a probability"):
+        with pytest.raises(ValueError, match=r"rate must be (at least 0|at most 1|a finite number)"):
             lose(features("a"), "video", rate)
-    with pytest.raises(ValueError, match="span must be at least 1 frame"):
+    with pytest.raises(ValueError, match="span must be at least 1"):
         lose(features("a"), "video", 0.5, span=0)
 
 

@@ -309,9 +309,9 @@ def test_mixed_precision() -> None:
     ("arguments", "message"),
     [
         ((8, 3), "num_heads must divide dim"),
-        ((8, 0), "num_heads must divide dim"),
-        ((8, 2, 1.0), "dropout must be in"),
-        ((8, 2, -0.1), "dropout must be in"),
+        ((8, 0), "num_heads must be at least 1"),
+        ((8, 2, 1.0), "dropout must be below 1"),
+        ((8, 2, -0.1), "dropout must be at least 0"),
     ],
 )
 def test_refuses_wrong_sizes(arguments: tuple[Any, ...], message: str) -> None:

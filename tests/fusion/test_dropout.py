@@ -210,15 +210,15 @@ def test_refuses_what_is_no_span(span: tuple[float, float]) -> None:
 
 
 def test_refuses_a_negative_ramp() -> None:
-    with pytest.raises(ValueError, match="ramp_steps must be 0 or more"):
+    with pytest.raises(ValueError, match="ramp_steps must be at least 0"):
         ModalityDropout(ramp_steps=-1)
 
 
 @pytest.mark.parametrize("p", [-0.1, 1.1, math.nan])
 def test_refuses_what_is_no_probability(p: float) -> None:
-    with pytest.raises(ValueError, match="p_visual is a probability"):
+    with pytest.raises(ValueError, match=r"p_visual must be (at least 0|at most 1|a finite number)"):
         ModalityDropout(p)
-    with pytest.raises(ValueError, match="p_audio is a probability"):
+    with pytest.raises(ValueError, match=r"p_audio must be (at least 0|at most 1|a finite number)"):
         ModalityDropout(0.1, p)
 
 
