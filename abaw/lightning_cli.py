@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentError, Namespace
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
@@ -21,8 +22,10 @@ from abaw.callbacks import (
     PredictionWriter,
     RunCheckpoint,
     SlidingWindowInference,
+    StopOnSignal,
     TestReport,
 )
+from abaw.callbacks.stop import exit_status, stopping_at_once
 from abaw.checkpoint_file import read_checkpoint
 from abaw.class_counts import class_counts_for
 from abaw.data.base import WindowDataModule
@@ -206,7 +209,8 @@ class ExpressionCLI(LightningCLI):
         path = self._get(self.config, "ckpt_path")
         if path is None or self._start_from is None:
             folder = Path(self.trainer.default_root_dir)
-            if (folder / "checkpoints" / "last.ckpt").is_file():
+            queued_again = SLURMEnvironment.detect() and any(folder.glob("hpc_ckpt_*.ckpt"))
+            if (folder / "checkpoints" / "last.ckpt").is_file() and not queued_again:
                 rank_zero_warn(
                     f"{folder} holds a run already. Its checkpoints are replaced; test/, predictions/ "
                     "and robustness/ there, if any, are the old model's. (To resume it: --run instead.)"
@@ -221,6 +225,20 @@ class ExpressionCLI(LightningCLI):
                     f"model.{key}={asked.get(key)} would be ignored: leave it out, or start warm with "
                     f"--weights {path}"
                 )
+
+        self._tell_if_finished(self._start_from)
+
+    def _tell_if_finished(self, checkpoint: dict[str, Any]) -> None:
+        """Lightning ends at once where nothing is left to train; say what to do."""
+        limits = self._get(self.config, "trainer")
+        steps, epochs = checkpoint["global_step"], _epochs_of(checkpoint)
+        if limits.max_epochs not in (None, -1) and epochs >= limits.max_epochs:
+            reached, option, more = f"{epochs} epochs", "max_epochs", epochs + 10
+        elif limits.max_steps != -1 and steps >= limits.max_steps:
+            reached, option, more = f"{steps} steps", "max_steps", 2 * steps
+        else:
+            return
+        print(f"Training has ended: {reached} are done. To go on, raise it: --trainer.{option} {more}")
 
     def after_fit(self) -> None:
         """Say what there is now."""
@@ -252,17 +270,32 @@ class ExpressionCLI(LightningCLI):
         return kwargs | {"weights_only": True} | settled.get(subcommand, {})
 
 
+def _epochs_of(checkpoint: dict[str, Any]) -> int:
+    """How many epochs a checkpoint's training has ended."""
+    return int(checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
+
+
 def run(command: str, arguments: list[str]) -> int:
     """Run one of LightningCLI's commands; ``predict`` with several runs averages them.
+
+    Returns:
+        The exit status: 0, or 128 and the number of the signal that has stopped it.
 
     Raises:
         InputError: If something the user gave is wrong.
     """
     rest, runs = take(arguments, "--run")
-    if command == "predict" and len(runs) > 1:
-        _predict_average(rest, runs)
-    else:
-        _start(command, arguments)
+    try:
+        with stopping_at_once():
+            if command == "predict" and len(runs) > 1:
+                _predict_average(rest, runs)
+            else:
+                _start(command, arguments)
+    except SystemExit as stop:
+        status = exit_status(stop)
+        if status is None:
+            raise
+        return status
     return 0
 
 
@@ -310,7 +343,7 @@ def _start(command: str, arguments: list[str]) -> ExpressionCLI:
             args=[command, *arguments],
             save_config_callback=RunConfig,
             save_config_kwargs={"save_to_log_dir": False},
-            trainer_defaults={"default_root_dir": "runs/abaw"},
+            trainer_defaults={"default_root_dir": "runs/abaw", "callbacks": [StopOnSignal()]},
             seed_everything_default=0,
             auto_configure_optimizers=False,
             parser_kwargs={**told, **{name: dict(told) for name in ExpressionCLI.subcommands()}},

@@ -9,6 +9,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 from torchmetrics import MeanMetric
 from typing_extensions import Self
 
@@ -104,6 +105,8 @@ class ExpressionModule(pl.LightningModule):
         self.train_metrics = ExpressionMetrics(self.class_names, prefix="train/")
         self._batch_weight: Tensor | None = None
         self._group_weight: Tensor | None = None
+        self._is_trained = False
+        self._loaders: list[dict[str, Any]] = []
         self._generators: list[dict[str, Tensor]] | None = None
         self._copies: torch.cuda.Stream | None = None
         self._checked: set[str] = set()
@@ -190,6 +193,8 @@ class ExpressionModule(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take the generators' states, for when training goes on, and hand the data its own."""
         self._generators = checkpoint.get("generators")
+        fit_loop = checkpoint.get("loops", {}).get("fit_loop", {})
+        self._loaders = fit_loop.get("state_dict", {}).get("combined_loader", [])
         data, state = _data_of(self._trainer), data_state(checkpoint)
         if data is None or type(data).__qualname__ in checkpoint:  # Lightning loads that of the same class
             return
@@ -197,7 +202,13 @@ class ExpressionModule(pl.LightningModule):
             data.load_state_dict(state)
 
     def on_train_start(self) -> None:
-        """Go on drawing where the checkpoint stood; else let each rank draw for itself."""
+        """Go on reading and drawing where the checkpoint stood; else let each rank draw for itself."""
+        # Lightning forgets to where the number of steps was asked for: its loader was made before, by that.
+        loaders = tree_leaves(self.trainer.train_dataloader)
+        stateful = [loader for loader in loaders if hasattr(loader, "load_state_dict")]
+        for loader, state in zip(stateful, self._loaders, strict=False):
+            loader.load_state_dict(state)
+        self._loaders = []
         if self._generators is None or len(self._generators) != self.trainer.world_size:
             if self.trainer.world_size > 1:
                 torch.manual_seed(torch.initial_seed() + self.global_rank)
@@ -233,6 +244,7 @@ class ExpressionModule(pl.LightningModule):
         assert isinstance(everywhere, Tensor)
         loss = total * self.trainer.world_size / _divisor(everywhere)
         self._batch_weight = everywhere
+        self._is_trained = True
 
         if weight > 0:
             self.train_loss.update(total.detach() / weight, weight)
@@ -265,7 +277,10 @@ class ExpressionModule(pl.LightningModule):
         super().backward(loss, *args, **kwargs)
 
     def on_train_epoch_end(self) -> None:
-        """Log what the training windows scored."""
+        """Log what the training windows scored, if there were any since the training went on."""
+        if not self._is_trained:
+            return
+        self._is_trained = False
         self.log_dict(self.train_metrics.compute())
         self.train_metrics.reset()
 

@@ -8,6 +8,7 @@ from abaw.callbacks.prediction_writer import PredictionWriter
 from abaw.callbacks.report import TestReport
 from abaw.callbacks.results import VideoFeaturesConsumer, VideoScores, VideoScoresConsumer
 from abaw.callbacks.robustness_report import RobustnessReport
+from abaw.callbacks.stop import StopOnSignal
 from abaw.callbacks.tuner import PostprocessTuner
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "RobustnessReport",
     "RunCheckpoint",
     "SlidingWindowInference",
+    "StopOnSignal",
     "TestReport",
     "VideoFeaturesConsumer",
     "VideoScores",

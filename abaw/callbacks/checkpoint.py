@@ -1,19 +1,27 @@
 """The two checkpoints of a run."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
 from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+
+def is_accumulating(trainer: pl.Trainer) -> bool:
+    """Whether gradients wait for further batches of their group, which no checkpoint keeps."""
+    batches = trainer.fit_loop.batch_idx + 1
+    return batches % trainer.accumulate_grad_batches != 0 and not trainer.is_last_batch
 
 
 class RunCheckpoint(ModelCheckpoint):
     """Keeps ``checkpoints/best.ckpt`` and ``checkpoints/last.ckpt`` in the run's folder.
 
-    A second run in the same folder replaces them. An interrupt (Ctrl-C) writes ``last.ckpt`` before the
-    process ends, so that ``fit`` resumes from there.
+    A second run in the same folder replaces them. Both are written when an epoch is over, and after each
+    validation within one. An interrupt (Ctrl-C, or SIGTERM, by which clusters end jobs) writes ``last.ckpt``
+    before the process ends, so that ``fit`` resumes from there.
 
     Args:
         monitor: The logged value that the best checkpoint is chosen by.
@@ -31,7 +39,9 @@ class RunCheckpoint(ModelCheckpoint):
             mode=mode,
             auto_insert_metric_name=False,
             enable_version_counter=False,
+            save_on_train_epoch_end=False,  # the moments to save are ours
         )
+        self._is_validated = False
         self._step_of_last = 0
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -40,23 +50,54 @@ class RunCheckpoint(ModelCheckpoint):
             self.dirpath = str(Path(trainer.default_root_dir) / "checkpoints")
         super().setup(trainer, pl_module, stage)
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save the best, and the last whether it is the best or not."""
-        super().on_validation_end(trainer, pl_module)
-        self._save_last(trainer)
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Where training starts, nothing needs to be saved."""
+        super().on_train_start(trainer, pl_module)
+        self._step_of_last = trainer.global_step
+        progress = trainer.fit_loop.epoch_progress.current
+        if progress.ready == progress.completed:
+            # With max_steps, Lightning takes each training that goes on for one within an epoch.
+            trainer.fit_loop.epoch_loop.restarting = False
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save what was trained since the last validation."""
-        super().on_train_end(trainer, pl_module)
-        self._save_last(trainer)
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Within an epoch, save the best, and the last whether it is the best or not."""
+        self._is_validated = True
+        if not trainer.is_last_batch:
+            self._save(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save both where the epoch is over: saved before, it would go on as one without batches."""
+        self._save(trainer, pl_module)
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
         """Save where training stands when it is interrupted."""
-        if isinstance(exception, KeyboardInterrupt) and trainer.state.fn == TrainerFn.FITTING:
+        interrupted = isinstance(exception, (KeyboardInterrupt, SIGTERMException))
+        if interrupted and trainer.state.fn == TrainerFn.FITTING:
             self._save_last(trainer)
             rank_zero_info(f"Interrupted. Go on with: abaw fit --run {trainer.default_root_dir}")
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Say where training goes on: in the next epoch where one is over, and where validation begins."""
+        progress = checkpoint["loops"]["fit_loop"]["epoch_progress"]
+        if progress["current"]["ready"] == progress["current"]["processed"]:
+            for count in progress.values():
+                count["completed"] = count["processed"]
+        # What a validation has counted before it was interrupted is not saved: it is begun anew.
+        if trainer.state.status == TrainerStatus.INTERRUPTED and trainer.validating:
+            begun = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
+            progress = {"total": begun, "current": dict(begun), "is_last_batch": False}
+            checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"] = progress
+
+    def _save(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._is_validated:
+            self._is_validated = False
+            super().on_validation_end(trainer, pl_module)
+        if not is_accumulating(trainer):
+            self._save_last(trainer)
 
     def _save_last(self, trainer: pl.Trainer) -> None:
         # Lightning's own save_last writes only when the best is written.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -212,3 +213,9 @@ class WindowDataModule(pl.LightningDataModule, ABC, Generic[RecordingT]):
 def _start_worker(worker: int) -> None:
     # Each worker is one of many: OpenCV's own threads would fight over the cores, and don't survive a fork.
     cv2.setNumThreads(0)
+    # A signal to the whole group of processes is the main one's to answer, which still wants batches. It ends
+    # workers itself, if need be by a signal; so that is heeded the second time, when the first didn't help.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
