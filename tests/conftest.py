@@ -1,5 +1,7 @@
 """Fixtures that many tests share: a corpus on disk, and the real clips where they are."""
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import lightning.pytorch  # noqa: F401  # its log handler keeps the stream of the moment: not a single test's
@@ -8,7 +10,17 @@ import torch
 
 torch.set_num_threads(1)
 
-REAL = Path(__file__).parents[1].parent / "shared" / "real"
+CHECKOUT = Path(__file__).parents[1]
+REAL = CHECKOUT.parent / "shared" / "real"
+
+
+@pytest.fixture(autouse=True)
+def _checkout_stays_clean() -> Iterator[None]:
+    """What a test writes goes into its own folder, never where it could be committed."""
+    before = set(os.listdir(CHECKOUT))
+    yield
+    left = {name for name in set(os.listdir(CHECKOUT)) - before if not name.startswith(".")}
+    assert not left, f"left in the checkout: {left}"
 
 
 @pytest.fixture(scope="session")

@@ -36,7 +36,8 @@ def batch() -> dict[str, Any]:
 def save(module: ExpressionModule, path: Path) -> Tensor:
     """Write a checkpoint; the logits that it must give."""
     options: dict[str, Any] = {"max_epochs": 1, "accelerator": "cpu", "logger": False}
-    trainer = pl.Trainer(**options, enable_progress_bar=False, enable_model_summary=False)
+    options |= dict.fromkeys(("enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    trainer = pl.Trainer(**options)
     trainer.fit(module, DataLoader([batch()], batch_size=None))
     trainer.save_checkpoint(path)
     with torch.no_grad():
