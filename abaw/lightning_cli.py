@@ -7,6 +7,7 @@ from typing import Any
 from jsonargparse import ArgumentError, Namespace
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import BatchSizeFinder, Callback, LearningRateFinder
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_warn
@@ -216,6 +217,7 @@ class ExpressionCLI(LightningCLI):
                     "and robustness/ there, if any, are the old model's. (To resume it: --run instead.)"
                 )
             return
+        self._leave_out_finders()
         trained = flatten(self._start_from["hyper_parameters"])
         asked = flatten(dict(self.model.hparams))
         for key in sorted(trained.keys() | asked.keys()):
@@ -227,6 +229,12 @@ class ExpressionCLI(LightningCLI):
                 )
 
         self._tell_if_finished(self._start_from)
+
+    def _leave_out_finders(self) -> None:
+        """What they have found is in the run's configuration; and they would lose the resumed state."""
+        finders = (BatchSizeFinder, LearningRateFinder)
+        callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
+        callbacks[:] = [callback for callback in callbacks if not isinstance(callback, finders)]
 
     def _tell_if_finished(self, checkpoint: dict[str, Any]) -> None:
         """Lightning ends at once where nothing is left to train; say what to do."""

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, Final, TypedDict
 
 import lightning.pytorch as pl
 import torch
@@ -25,6 +25,8 @@ from abaw.losses import FocalLoss, FrameLoss
 from abaw.metrics import ExpressionMetrics
 from abaw.ranges import MOST_RATE, check_number
 from abaw.recorded import Recorded
+
+_ENCODERS: Final = "encoders"
 
 
 class Features(TypedDict):
@@ -61,8 +63,9 @@ class ExpressionModule(pl.LightningModule):
         fusion: Features to logits.
         loss: Logits to a scalar; ``None`` means ``FocalLoss()``.
         modality_dropout: Drops a modality of a sample while training; ``None`` for none.
-        lr: Peak learning rate of AdamW.
-        encoder_lr: Peak learning rate of the encoders' trainable parameters; ``None`` means ``lr``.
+        lr: Peak learning rate of AdamW. Lightning's ``LearningRateFinder`` and ``Tuner.lr_find`` set it.
+        encoder_lr: Peak learning rate of the encoders' trainable parameters; ``None`` means ``lr``. The
+            finder tries each rate on all parameters alike, and leaves this one as it is.
         weight_decay: AdamW's decay, applied to matrices alone: norms and biases are spared.
         warmup: Share of the training steps over which the learning rate rises linearly; it then falls to 0
             along half a cosine.
@@ -106,6 +109,7 @@ class ExpressionModule(pl.LightningModule):
         self._batch_weight: Tensor | None = None
         self._group_weight: Tensor | None = None
         self._is_trained = False
+        self._steps = 0
         self._loaders: list[dict[str, Any]] = []
         self._generators: list[dict[str, Tensor]] | None = None
         self._copies: torch.cuda.Stream | None = None
@@ -299,19 +303,42 @@ class ExpressionModule(pl.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW without decay on norms and biases; linear warm-up, then half a cosine."""
         encoders = [encoder for encoder in (self.visual_encoder, self.audio_encoder) if encoder is not None]
-        encoder_lr = self.lr if self.encoder_lr is None else self.encoder_lr
         groups = [
-            *self._parameter_groups("encoders", encoders, encoder_lr),
-            *self._parameter_groups("fusion", [self.fusion, self.loss], self.lr),
+            *self._parameter_groups(_ENCODERS, encoders),
+            *self._parameter_groups("fusion", [self.fusion, self.loss]),
         ]
         optimizer = torch.optim.AdamW(groups, weight_decay=self.weight_decay)
+        self._count_steps()
+        scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: warmup_cosine(step, int(self.warmup * self._steps), self._steps)
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_fit_start(self) -> None:
+        """Train with what Lightning's finders have found since the schedule was made.
+
+        They set ``lr`` and the batch size; the schedule would fall back to what it was made with.
+        """
+        self._count_steps()
+        for config in self.trainer.lr_scheduler_configs:
+            scheduler = config.scheduler
+            if not isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR):
+                continue  # of a subclass
+            groups = scheduler.optimizer.param_groups
+            scheduler.base_lrs = [self._rate_of(group.get("name", "")) for group in groups]
+            for group, base, factor in zip(groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True):
+                group["initial_lr"], group["lr"] = base, base * factor(scheduler.last_epoch)
+
+    def _rate_of(self, group: str) -> float:
+        if group.startswith(_ENCODERS) and self.encoder_lr is not None:
+            return self.encoder_lr
+        return self.lr
+
+    def _count_steps(self) -> None:
         steps = self.trainer.estimated_stepping_batches
         if math.isinf(steps):
             raise InputError("the cosine schedule needs an end: set trainer.max_epochs or trainer.max_steps")
-        scheduler = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: warmup_cosine(step, int(self.warmup * steps), int(steps))
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        self._steps = int(steps)
 
     def _copy_beside(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         current = torch.cuda.current_stream(device)
@@ -364,8 +391,8 @@ class ExpressionModule(pl.LightningModule):
             audio_mask=audio_mask,
         )
 
-    @staticmethod
-    def _parameter_groups(name: str, modules: Iterable[nn.Module], lr: float) -> list[dict[str, Any]]:
+    def _parameter_groups(self, name: str, modules: Iterable[nn.Module]) -> list[dict[str, Any]]:
+        lr = self._rate_of(name)
         trainable = [p for module in modules for p in module.parameters() if p.requires_grad]
         decayed = {"name": name, "params": [p for p in trainable if p.ndim > 1], "lr": lr}
         spared = {"name": f"{name} without decay", "params": [p for p in trainable if p.ndim <= 1], "lr": lr}

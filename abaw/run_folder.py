@@ -65,6 +65,11 @@ class RunConfig(SaveConfigCallback, LockingCallback):
         kept = self.config.clone()
         for key in START:
             kept.pop(key, None)
+        # What Lightning's finders have found, if they were asked.
+        kept.model.lr = getattr(pl_module, "lr", kept.model.lr)
+        data = kept.data.get("init_args", {})
+        if "batch_size" in data:
+            data.batch_size = trainer.datamodule.batch_size
         with replacing(path) as partial:
             partial.write_text(self.parser.dump(kept, skip_none=False, skip_validation=True))
 
