@@ -31,6 +31,7 @@ class VideoFeatures:
         time: float64 (N,), seconds on the video's own clock; on the CPU, since not every device has float64.
         target: int64 (N,), ``IGNORE_INDEX`` where not annotated.
         lead: Seconds of sound before the first frame of a window, as in training.
+        frame_step: Frames from one frame of a window to the next, where this video has a step of its own.
     """
 
     video_id: str
@@ -41,6 +42,7 @@ class VideoFeatures:
     time: Tensor
     target: Tensor
     lead: float
+    frame_step: int | None = None
 
     @property
     def num_frames(self) -> int:
@@ -75,6 +77,7 @@ class VideoAssembler:
     def __init__(self) -> None:
         self._name: str | None = None
         self._lead = 0.0
+        self._frame_step: int | None = None
         self._whole: dict[str, Tensor] = {}
         self._seen = 0
 
@@ -108,6 +111,7 @@ class VideoAssembler:
             yield from self.flush()
             self._name = name
             self._lead = float(host.time[0, 0])
+            self._frame_step = batch["frame_step"][0] if "frame_step" in batch else None
             frames = batch["num_frames"][0]
             self._whole = {key: value.new_empty(frames, *value.shape[1:]) for key, value in part.items()}
         end = self._seen + count
@@ -122,7 +126,7 @@ class VideoAssembler:
         # A rank without a video of its own is sent an empty one, to keep in step with the others.
         if self._name is not None and self._seen > 0:
             seen = {key: value[: self._seen] for key, value in self._whole.items()}
-            yield VideoFeatures(self._name, **seen, lead=self._lead)
+            yield VideoFeatures(self._name, **seen, lead=self._lead, frame_step=self._frame_step)
         self._name, self._whole, self._seen = None, {}, 0
 
 
@@ -135,7 +139,7 @@ class WindowVoter:
     Args:
         window: Frames in a window, as in training.
         stride: Steps between the starts of windows; ``None`` means half a window.
-        frame_step: Frames from one frame of a window to the next.
+        frame_step: Frames from one frame of a window to the next; a video's own goes before it.
         weighting: Weight of a frame by its place in the window, see :class:`~abaw.postprocess.SoftVoting`.
         average: Whether the windows' probabilities or their logits are averaged.
         batch_size: Windows that pass the head at once; no result depends on it.
@@ -186,14 +190,15 @@ class WindowVoter:
         scores = torch.zeros(features.num_frames, num_classes, device=device)
         covered = torch.zeros(features.num_frames, dtype=torch.bool, device=device)
         self.num_excluded = 0
-        for phase in range(min(self.frame_step, features.num_frames)):
-            frames = torch.arange(phase, features.num_frames, self.frame_step)
+        step = features.frame_step or self.frame_step
+        for phase in range(min(step, features.num_frames)):
+            frames = torch.arange(phase, features.num_frames, step)
             voting = SoftVoting(
                 len(frames), num_classes, self.window, self.weighting, self.average, device=device
             )
             for starts, logits in self._windows(run, features, frames):
                 voting.add(logits, starts)
-            scores[phase :: self.frame_step], covered[phase :: self.frame_step] = voting.finish()
+            scores[phase::step], covered[phase::step] = voting.finish()
             self.num_excluded += voting.num_excluded
         return scores, covered
 

@@ -13,7 +13,7 @@ from abaw.module import ExpressionModule
 from abaw.recorded import class_of
 
 # Settings of a corpus that its features depend on: of sound, those of the chunks that it is heard in too.
-_SETTINGS: Final = ("window", "frame_step", "image_size", "audio_context")
+_SETTINGS: Final = ("window", "frame_step", "frame_rate", "image_size", "audio_context")
 # Arguments of an encoder that they don't depend on, once it has its weights.
 _FREE: Final = ("freeze", "pretrained", "micro_batch")
 

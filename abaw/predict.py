@@ -47,6 +47,7 @@ def predict_video(
     audio_context: float | None = None,
     batch_size: int | None = None,
     clip_samples: int | None = None,
+    frame_rate: float | None = None,
     num_workers: int = 0,
     device: torch.device | str | None = None,
     compile: bool = False,
@@ -80,6 +81,9 @@ def predict_video(
         audio_context: Seconds of sound before a chunk's first frame and after its last.
         batch_size: Chunks that are encoded at once.
         clip_samples: Least length of a chunk's sound, samples; some networks depend on it.
+        frame_rate: Frames a second of a window, in place of ``frame_step``, see
+            :class:`~abaw.data.AffWild2DataModule`. A run warns where windows of this video span another time
+            than in training; this mends it.
         num_workers: Processes that read ahead; 0 reads ahead in a thread.
         device: Where to compute; ``None`` means where the module is, for a run a GPU if there is one. A
             module stays there.
@@ -112,6 +116,7 @@ def predict_video(
         "audio_context": audio_context,
         "batch_size": batch_size,
         "clip_samples": clip_samples,
+        "frame_rate": frame_rate,
     }
     voting: dict[str, Any] = {
         "window": window,
@@ -124,6 +129,8 @@ def predict_video(
     postprocessing = half = None
     if not isinstance(model, ExpressionModule):
         run = TrainedRun.load(Path(model).expanduser(), trust)
+        if {"frame_step", "frame_rate"} & reading.keys():  # the run's own choice of the two is off
+            run.reading.update(frame_step=1, frame_rate=None)
         model, reading, voting = run.model, run.reading | reading, run.voting | voting
         postprocessing, half = run.postprocessing, run.half
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")

@@ -14,7 +14,7 @@ from abaw.errors import InputError
 from abaw.module import ExpressionModule
 from abaw.postprocess import POSTPROCESS_FILE, Postprocessing
 
-_READING = ("window", "frame_step", "image_size", "audio_context", "batch_size")
+_READING = ("window", "frame_step", "frame_rate", "image_size", "audio_context", "batch_size")
 _HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 _VOTING = ("stride", "weighting", "average")
 
@@ -72,8 +72,9 @@ class TrainedRun:
                 f"{folder}: the model was trained on features and can't see a video; 'abaw extract' and "
                 "'abaw predict' instead."
             )
-        clip_samples = data_state(state).get("clip_samples", 0)
-        reading = {"clip_samples": clip_samples} | {key: data[key] for key in _READING if key in data}
+        kept = data_state(state)
+        reading = {"clip_samples": kept.get("clip_samples", 0), "trained_rate": kept.get("frame_rate")}
+        reading |= {key: data[key] for key in _READING if key in data}
         tuned = folder / POSTPROCESS_FILE
         postprocessing = Postprocessing.read(tuned, model.class_names) if tuned.is_file() else None
         return cls(model, reading, voting, half, postprocessing)

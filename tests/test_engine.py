@@ -44,6 +44,14 @@ def test_joins_chunks_and_leaves_padding_out() -> None:
     assert video.time.tolist() == [0.25, 0.25, 1.25, 1.25, 2.25]
 
 
+def test_a_videos_own_frame_step_is_kept() -> None:
+    features, batch = chunks("v", [[0, 1]], 2)
+    (plain,) = VideoAssembler().add(features, batch)
+    (own,) = VideoAssembler().add(features, Batch(**batch, frame_step=[2]))
+    assert (plain.frame_step, own.frame_step) == (None, 2)
+    assert own.without_audio().frame_step == 2
+
+
 def test_another_name_ends_a_video_that_was_cut_short() -> None:
     assembler = VideoAssembler()
     assert list(assembler.add(*chunks("v", [[0, 1]], 9))) == []

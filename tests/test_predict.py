@@ -22,6 +22,7 @@ from abaw.cli import main
 from abaw.data import AffWild2DataModule
 from abaw.data.audio import cache_sound
 from abaw.encoders import ConvVisualEncoder, LogMelEncoder
+from abaw.engine import WindowVoter
 from abaw.errors import InputError
 from abaw.fusion import DualBranchTransformer
 from abaw.postprocess import Decoder, Postprocessing
@@ -430,3 +431,39 @@ def test_of_a_cut_h264_file_what_decodes_is_predicted_and_counted(tmp_path: Path
     assert prediction.video_mask.all()
     in_a_corpus = cache_sound(cut, tmp_path / "c.safetensors").picture_times
     assert len(in_a_corpus) == len(prediction.labels)
+
+
+def test_windows_span_the_time_that_they_span_in_training(
+    corpus: Path, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that was trained at one rate meets the same recording at twice the rate."""
+    run = tmp_path / "run"
+    options = ["--data.frame_rate=15", "--data.window=12", "--inference.stride=6"]
+    assert main([*fit_arguments(corpus, run), *options]) == 0
+    reading = TrainedRun.load(run).reading
+    assert reading["frame_rate"] == 15
+    assert reading["trained_rate"] == pytest.approx(15, rel=0.2)
+
+    fast = tmp_path / "fast.mp4"
+    write_media(fast, num_frames=120, rate=60, sound=np.zeros(32_000))
+    spans = []
+
+    def spy(self, head, features, frames):
+        spans.append(float(features.time[frames[11]] - features.time[frames[0]]))
+        return windows(self, head, features, frames)
+
+    windows = WindowVoter._windows
+    monkeypatch.setattr(WindowVoter, "_windows", spy)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        prediction = abaw.predict_video(run, fast)
+    assert not [w for w in caught if "frames a second" in str(w.message)]
+    assert spans == pytest.approx([11 / 15] * 4, abs=1e-3), "each of the four phases"
+    assert prediction.covered.all()
+
+    spans.clear()
+    with pytest.warns(UserWarning, match=r"1 of 1 videos show .*; fast has 60, .*set frame_rate to"):
+        abaw.predict_video(run, fast, frame_step=1)
+    assert spans == pytest.approx([11 / 60], abs=1e-3)
+    with pytest.raises(InputError, match="frame_rate 30 chooses"):
+        abaw.predict_video(run, fast, frame_step=2, frame_rate=30)

@@ -19,6 +19,7 @@ from abaw.data.datasets import ChunkDataset, Loader, Reader, RecordingT, WindowD
 from abaw.data.folds import assign_folds
 from abaw.data.layout import Split, Video
 from abaw.data.places import TEMPLATE_ENDING, choose_template
+from abaw.data.rates import check_frame_rate, frame_steps, median_rate, rate_of, warn_of_other_rates
 from abaw.data.samplers import VideoShardSampler, WindowSampler
 from abaw.data.windows import collate
 from abaw.errors import InputError
@@ -40,6 +41,10 @@ class WindowDataModule(pl.LightningDataModule, ABC, Generic[RecordingT]):
         batch_size: Windows, or chunks, in a batch.
         num_workers: Processes that read batches, for each loader; 0 reads in this one.
         frame_step: Frames from one frame of a training window to the next.
+        frame_rate: Frames a second of a window, instead of ``frame_step``: each video gets the frame step
+            that comes nearest to it, so that windows last about ``window / frame_rate`` seconds in each. With
+            30, videos of 50 and 60 frames a second are seen at 25 and 30, and one of 15 at 15: no frame is
+            shown twice.
         balanced: Whether training windows are drawn by class, see `abaw.data.datasets.WindowDataset`.
         folds: Regroup the annotated videos into this many folds, instead of the official split.
         fold: The one that is validated on, from 0.
@@ -67,8 +72,10 @@ class WindowDataModule(pl.LightningDataModule, ABC, Generic[RecordingT]):
         fold: int,
         template: str | Path | None,
         seed: int,
+        frame_rate: float | None = None,
     ) -> None:
         super().__init__()
+        check_frame_rate(frame_rate, frame_step)
         check_count(1, MOST_FRAMES, window=window, stride=stride, frame_step=frame_step)
         check_count(1, MOST_IN_BATCH, batch_size=batch_size)
         check_count(0, MOST_WORKERS, num_workers=num_workers)
@@ -85,6 +92,9 @@ class WindowDataModule(pl.LightningDataModule, ABC, Generic[RecordingT]):
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.frame_step = frame_step
+        self.frame_rate = frame_rate
+        self._trained_rate: float | None = None
+        self._has_told_rates = False
         self.balanced = balanced
         self.folds = folds
         self.fold = fold
@@ -126,11 +136,12 @@ class WindowDataModule(pl.LightningDataModule, ABC, Generic[RecordingT]):
 
     def train_dataloader(self) -> WindowLoader:
         """Windows of the training videos, at other places in every epoch."""
+        recordings = self._select_annotated("train")
         dataset = WindowDataset(
-            self._select_annotated("train"),
+            recordings,
             self._reader(),
             self.window,
-            frame_step=self.frame_step,
+            frame_step=self._frame_steps(recordings),
             stride=self.stride,
             balanced=self.balanced,
             seed=self.seed,
@@ -195,10 +206,31 @@ class WindowDataModule(pl.LightningDataModule, ABC, Generic[RecordingT]):
         return recordings
 
     def _chunk_loader(self, recordings: Sequence[RecordingT]) -> Loader:
-        dataset = ChunkDataset(
-            recordings, self._reader(), chunk=self.window * self.frame_step, batch_size=self.batch_size
-        )
+        self._tell_of_other_rates(recordings)
+        own_steps = None if self.frame_rate is None else self._frame_steps(recordings)
+        chunk = self.window * self.frame_step
+        dataset = ChunkDataset(recordings, self._reader(), chunk, self.batch_size, own_steps)
         return Loader(dataset, sampler=VideoShardSampler(dataset), batch_size=None, **self._loading())
+
+    def _frame_steps(self, recordings: Sequence[RecordingT]) -> list[int]:
+        return frame_steps([recording.time for recording in recordings], self.frame_step, self.frame_rate)
+
+    def _rates(self, recordings: Sequence[RecordingT]) -> list[float]:
+        """Frames of a window a second, of each video."""
+        steps = self._frame_steps(recordings)
+        return [rate_of(r.time) / step for r, step in zip(recordings, steps, strict=True)]
+
+    def _training_rate(self) -> dict[str, float]:
+        """What a checkpoint keeps: the median rate of the training videos, as far as there are any."""
+        splits = zip(self._splits, self._recordings, strict=True)
+        rate = median_rate(self._rates([recording for split, recording in splits if split == "train"]))
+        return {} if rate is None else {"frame_rate": rate}
+
+    def _tell_of_other_rates(self, recordings: Sequence[RecordingT]) -> None:
+        if not self._has_told_rates and self._trained_rate is not None:
+            self._has_told_rates = True
+            names = [recording.video_id for recording in recordings]
+            warn_of_other_rates(dict(zip(names, self._rates(recordings), strict=True)), self._trained_rate)
 
     def _loading(self) -> dict[str, Any]:
         return {

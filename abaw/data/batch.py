@@ -54,6 +54,8 @@ class Batch(TypedDict):
     device has it."""
     num_frames: NotRequired[list[int]]
     """B counts: N, the frames of the whole video."""
+    frame_step: NotRequired[list[int]]
+    """B steps: from one frame of a window of this video to the next, where ``frame_rate`` chooses it."""
     visual_features: NotRequired[Tensor]
     """float (B, T, Dv): in place of ``video`` where features were computed before."""
     audio_features: NotRequired[Tensor]

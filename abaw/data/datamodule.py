@@ -19,7 +19,7 @@ from abaw.data.layout import Split, Video, annotation_files, find_videos
 from abaw.data.places import RAW_FOLDERS, Places, find_places
 from abaw.data.recordings import load_recordings, read_crops, read_targets
 from abaw.data.sound_cache import open_sounds
-from abaw.data.windows import Recording, WindowReader, check_reading, clip_samples
+from abaw.data.windows import Recording, WindowReader, check_reading, clip_samples, warn_of_clips
 from abaw.errors import InputError
 from abaw.files import expand
 from abaw.fingerprint import file_fingerprint
@@ -39,6 +39,10 @@ class AffWild2DataModule(WindowDataModule[Recording]):
         batch_size: Windows, or chunks, in a batch.
         num_workers: Processes that read batches, for each loader; 0 reads in this one.
         frame_step: Frames from one frame of a training window to the next.
+        frame_rate: Frames a second of a window, instead of ``frame_step``: each video gets the frame step
+            that comes nearest to it, so that windows last about ``window / frame_rate`` seconds in each. With
+            30, videos of 50 and 60 frames a second are seen at 25 and 30, and one of 15 at 15: no frame is
+            shown twice.
         image_size: Height and width of the crops.
         audio_context: Seconds of sound before a window's first frame and after its last.
         balanced: Whether training windows are drawn by class, see `abaw.data.datasets.WindowDataset`.
@@ -85,6 +89,7 @@ class AffWild2DataModule(WindowDataModule[Recording]):
         annotations: str | Path | None = None,
         crops: Sequence[str | Path] | str | Path | None = None,
         videos: Sequence[str | Path] | str | Path | None = None,
+        frame_rate: float | None = None,
     ) -> None:
         super().__init__(
             root,
@@ -93,6 +98,7 @@ class AffWild2DataModule(WindowDataModule[Recording]):
             batch_size=batch_size,
             num_workers=num_workers,
             frame_step=frame_step,
+            frame_rate=frame_rate,
             balanced=balanced,
             folds=folds,
             fold=fold,
@@ -116,6 +122,7 @@ class AffWild2DataModule(WindowDataModule[Recording]):
         self.allow_missing_audio = allow_missing_audio
         self._class_names: tuple[str, ...] | None = None
         self._least_samples = 0
+        self._has_told_clips = False
         self._left_out: Collection[str] | None = None
         self._crops: dict[str, CropFiles] | None = None
         self._test_problem: InputError | None = None
@@ -167,12 +174,13 @@ class AffWild2DataModule(WindowDataModule[Recording]):
         return train
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps: how long the model's clips of sound are."""
-        return {"clip_samples": self._reader().num_samples}
+        """What a checkpoint keeps: how long the model's clips of sound are, and the training videos' rate."""
+        return {"clip_samples": self._reader().num_samples, **self._training_rate()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Cut clips as long as in training, or longer where this corpus has a lower frame rate."""
         self._least_samples = int(state_dict["clip_samples"])
+        self._trained_rate = state_dict.get("frame_rate")
 
     @property
     def videos(self) -> list[Video]:
@@ -206,6 +214,7 @@ class AffWild2DataModule(WindowDataModule[Recording]):
         return {
             "window": self.window,
             "frame_step": self.frame_step,
+            **({} if self.frame_rate is None else {"frame_rate": self.frame_rate}),
             "image_size": self.image_size,
             "audio_context": self.audio_context,
             "num_samples": reader.num_samples,
@@ -245,10 +254,15 @@ class AffWild2DataModule(WindowDataModule[Recording]):
             )
 
     def _reader(self) -> WindowReader:
-        span = self.window * self.frame_step - 1
-        samples = clip_samples([recording.time for recording in self._recordings], span, self.audio_context)
+        chunks = [self.window * step for step in self._frame_steps(self._recordings)]
+        times = [recording.time for recording in self._recordings]
+        samples = clip_samples(times, [chunk - 1 for chunk in chunks], self.audio_context)
         samples = max(samples, self._least_samples)
-        return WindowReader(samples, self.image_size, self.audio_context, self.augmentation)
+        reader = WindowReader(samples, self.image_size, self.audio_context, self.augmentation)
+        if not self._has_told_clips:
+            self._has_told_clips = True
+            warn_of_clips(self._recordings, chunks, reader)
+        return reader
 
     def _places(self) -> Places:
         return find_places(self.root, **self._given)

@@ -30,6 +30,10 @@ class AnyRecording(Protocol):
     def num_broken(self) -> int:
         """How many of its crops turned out to be unreadable."""
 
+    @property
+    def time(self) -> NDArray[np.float64]:
+        """float64 (N,), when each frame is shown, in seconds on the video's own clock."""
+
     def __len__(self) -> int: ...
 
 
@@ -127,8 +131,8 @@ class WindowDataset(Dataset[Sample], Generic[RecordingT]):
         recordings: The videos.
         reader: Reads the windows.
         window: T, frames of a window.
-        frame_step: Frames from one frame of the window to the next.
-        stride: Frames of a video for each window of an epoch.
+        frame_step: Frames from one frame of the window to the next, in all videos or in each.
+        stride: Frames of a video for each window of an epoch; those that a window spans if not said.
         balanced: Draw a class, of those there are, then a frame of it, then a window that holds the frame.
         seed: Of all draws.
     """
@@ -138,7 +142,7 @@ class WindowDataset(Dataset[Sample], Generic[RecordingT]):
         recordings: Sequence[RecordingT],
         reader: Reader[RecordingT],
         window: int,
-        frame_step: int = 1,
+        frame_step: int | Sequence[int] = 1,
         stride: int | None = None,
         balanced: bool = False,
         seed: int = 0,
@@ -147,10 +151,10 @@ class WindowDataset(Dataset[Sample], Generic[RecordingT]):
         self.reader = reader
         self.num_told = 0
         self.window = window
-        self.frame_step = frame_step
+        self.frame_steps = [frame_step] * len(recordings) if isinstance(frame_step, int) else frame_step
         self.seed = seed
-        stride = stride or window * frame_step
-        counts = [-(-len(recording) // stride) for recording in self.recordings]
+        lengths = zip(self.recordings, self.frame_steps, strict=True)
+        counts = [-(-len(recording) // (stride or window * step)) for recording, step in lengths]
         self._owner = np.repeat(np.arange(len(counts)), counts)
         self._frames_of_class = self._group_by_class() if balanced else None
 
@@ -162,29 +166,31 @@ class WindowDataset(Dataset[Sample], Generic[RecordingT]):
         epoch, index = key if isinstance(key, tuple) else (0, key)
         rng = np.random.default_rng((self.seed, epoch, index))
         if self._frames_of_class is None:
-            recording = self.recordings[self._owner[index]]
-            start = int(rng.integers(self._last_start(recording) + 1))
+            owner = int(self._owner[index])
+            start = int(rng.integers(self._last_start(owner) + 1))
         else:
-            recording, start = self._draw_balanced(self._frames_of_class, rng)
-        frames = start + self.frame_step * np.arange(self.window)
+            owner, start = self._draw_balanced(self._frames_of_class, rng)
+        recording = self.recordings[owner]
+        frames = start + self.frame_steps[owner] * np.arange(self.window)
         return self.reader.read(recording, np.where(frames < len(recording), frames, -1), rng)
 
-    def _last_start(self, recording: RecordingT) -> int:
-        fits = len(recording) - 1 - (self.window - 1) * self.frame_step
-        # Each of the frame_step interleaved sequences must be reached, if need be by a padded window.
-        return max(fits, min(self.frame_step, len(recording)) - 1)
+    def _last_start(self, owner: int) -> int:
+        length, step = len(self.recordings[owner]), self.frame_steps[owner]
+        fits = length - 1 - (self.window - 1) * step
+        # Each of the interleaved sequences must be reached, if need be by a padded window.
+        return max(fits, min(step, length) - 1)
 
     def _draw_balanced(
         self, frames_of_class: list[NDArray[np.int64]], rng: np.random.Generator
-    ) -> tuple[RecordingT, int]:
+    ) -> tuple[int, int]:
         frames = frames_of_class[rng.integers(len(frames_of_class))]
         owner, frame = frames[rng.integers(len(frames))]
-        recording = self.recordings[owner]
+        step = self.frame_steps[owner]
         # The frame is the window's k-th, for any k whose start is one that could be drawn.
-        excess = int(frame) - self._last_start(recording)
-        first = max(0, -(-excess // self.frame_step))
-        last = min(self.window - 1, int(frame) // self.frame_step)
-        return recording, int(frame) - int(rng.integers(first, last + 1)) * self.frame_step
+        excess = int(frame) - self._last_start(int(owner))
+        first = max(0, -(-excess // step))
+        last = min(self.window - 1, int(frame) // step)
+        return int(owner), int(frame) - int(rng.integers(first, last + 1)) * step
 
     def _group_by_class(self) -> list[NDArray[np.int64]]:
         """For each class that occurs, int64 (n, 2): recording and frame of all its frames."""
@@ -208,10 +214,17 @@ class ChunkDataset(Dataset[Batch], Generic[RecordingT]):
         reader: Reads the chunks.
         chunk: T, frames of a chunk.
         batch_size: The most chunks in a batch.
+        frame_steps: Each video's own frame step, where they have one: its chunks are so many times as long,
+            and its batches say so.
     """
 
     def __init__(
-        self, recordings: Sequence[RecordingT], reader: Reader[RecordingT], chunk: int, batch_size: int
+        self,
+        recordings: Sequence[RecordingT],
+        reader: Reader[RecordingT],
+        chunk: int,
+        batch_size: int,
+        frame_steps: Sequence[int] | None = None,
     ) -> None:
         self.recordings = list(recordings)
         self.reader = reader
@@ -219,7 +232,10 @@ class ChunkDataset(Dataset[Batch], Generic[RecordingT]):
         self.chunk = chunk
         self.batch_size = batch_size
         self.num_frames = [len(recording) for recording in self.recordings]
-        counts = [-(-count // (chunk * batch_size)) for count in self.num_frames]
+        self.frame_steps = frame_steps
+        self._chunks = [chunk * step for step in frame_steps or [1] * len(self.recordings)]
+        sizes = zip(self.num_frames, self._chunks, strict=True)
+        counts = [-(-count // (its_chunk * batch_size)) for count, its_chunk in sizes]
         self._ends = np.cumsum(counts)
         self._begins = self._ends - counts
 
@@ -235,10 +251,14 @@ class ChunkDataset(Dataset[Batch], Generic[RecordingT]):
             return collate([self.reader.padding(self.chunk)])
         owner = int(np.searchsorted(self._ends, index, side="right"))
         recording = self.recordings[owner]
-        first = (index - int(self._begins[owner])) * self.batch_size * self.chunk
-        last = min(first + self.batch_size * self.chunk, len(recording))
+        chunk = self._chunks[owner]
+        first = (index - int(self._begins[owner])) * self.batch_size * chunk
+        last = min(first + self.batch_size * chunk, len(recording))
         chunks = []
-        for start in range(first, last, self.chunk):
-            frames = np.arange(start, start + self.chunk)
+        for start in range(first, last, chunk):
+            frames = np.arange(start, start + chunk)
             chunks.append(self.reader.read(recording, np.where(frames < len(recording), frames, -1)))
-        return collate(chunks)
+        batch = collate(chunks)
+        if self.frame_steps is not None:
+            batch["frame_step"] = [self.frame_steps[owner]] * len(chunks)
+        return batch

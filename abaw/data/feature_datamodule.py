@@ -40,6 +40,10 @@ class FeatureDataModule(WindowDataModule[FeatureRecording]):
         batch_size: Windows, or chunks, in a batch.
         num_workers: Processes that read batches, for each loader; 0 reads in this one.
         frame_step: Frames from one frame of a training window to the next.
+        frame_rate: Frames a second of a window, instead of ``frame_step``: each video gets the frame step
+            that comes nearest to it, so that windows last about ``window / frame_rate`` seconds in each. With
+            30, videos of 50 and 60 frames a second are seen at 25 and 30, and one of 15 at 15: no frame is
+            shown twice.
         balanced: Whether training windows are drawn by class, see `abaw.data.datasets.WindowDataset`.
         folds: Regroup the annotated videos into this many folds, instead of the official split.
         fold: The one that is validated on, from 0.
@@ -69,6 +73,7 @@ class FeatureDataModule(WindowDataModule[FeatureRecording]):
         fold: int = 0,
         template: str | Path | None = None,
         seed: int = 0,
+        frame_rate: float | None = None,
     ) -> None:
         super().__init__(
             root,
@@ -77,6 +82,7 @@ class FeatureDataModule(WindowDataModule[FeatureRecording]):
             batch_size=batch_size,
             num_workers=num_workers,
             frame_step=frame_step,
+            frame_rate=frame_rate,
             balanced=balanced,
             folds=folds,
             fold=fold,
@@ -127,7 +133,7 @@ class FeatureDataModule(WindowDataModule[FeatureRecording]):
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps: which encoders made the features that the model is trained on, and how."""
         header = self._recordings[0].header
-        return {"encoders": header.encoders, "settings": header.settings}
+        return {"encoders": header.encoders, "settings": header.settings, **self._training_rate()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Hold what the model was trained on against these features; either precision will do.
@@ -136,6 +142,7 @@ class FeatureDataModule(WindowDataModule[FeatureRecording]):
             InputError: They were made by other encoders or settings.
         """
         self.check(state_dict["encoders"], state_dict["settings"])
+        self._trained_rate = state_dict.get("frame_rate")
 
     def check(self, encoders: dict[str, Any], settings: Mapping[str, Any]) -> None:
         """Refuse features that were made in another way; needs no ``setup``.

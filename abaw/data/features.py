@@ -189,6 +189,11 @@ class FeatureRecording:
         """int64 (N,), class index, ``IGNORE_INDEX`` where not annotated."""
         return self.tensors["target"].numpy()
 
+    @property
+    def time(self) -> NDArray[np.float64]:
+        """float64 (N,), when each frame is shown, in seconds on the video's own clock."""
+        return self.tensors["time"].numpy()
+
     def __getstate__(self) -> dict[str, Any]:
         # A process that is sent this opens the file itself: pickled, a mapped tensor is a copy.
         return {"path": self.path, "header": self.header}

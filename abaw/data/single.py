@@ -14,9 +14,10 @@ from abaw.data.audio import SAMPLE_RATE, SoundTrack, cache_sound
 from abaw.data.crops import CropFiles, crop_name
 from abaw.data.datasets import ChunkDataset, Loader
 from abaw.data.layout import Video
+from abaw.data.rates import check_frame_rate, frame_steps, rate_of, warn_of_other_rates
 from abaw.data.recordings import load_recordings, read_crops
 from abaw.data.samplers import VideoShardSampler
-from abaw.data.windows import WindowReader, check_reading
+from abaw.data.windows import WindowReader, check_reading, warn_of_clips
 from abaw.data.windows import clip_samples as longest_clip
 from abaw.errors import InputError
 from abaw.ranges import MOST_FRAMES, MOST_IN_BATCH, MOST_SAMPLES, MOST_WORKERS, check_count
@@ -36,6 +37,8 @@ def open_video(
     batch_size: int = 8,
     num_workers: int = 0,
     clip_samples: int = 0,
+    frame_rate: float | None = None,
+    trained_rate: float | None = None,
 ) -> Loader:
     """Decode the sound of one video and serve it whole: chunks of `abaw.data.Batch`, in order.
 
@@ -52,19 +55,23 @@ def open_video(
         batch_size: Chunks in a batch.
         num_workers: Processes that read ahead; 0 reads in this one.
         clip_samples: S, samples of a chunk's sound; the video's frame rate can ask for more.
+        frame_rate: Frames a second of a window, in place of ``frame_step``.
+        trained_rate: That of the windows that the model was trained on, to warn where these are others.
 
     Raises:
         InputError: The video or the folder can't be read, none of the folder's files is a crop, or the sound
-            can't be written, or a number is out of range.
+            can't be written, a number is out of range, or ``frame_rate`` is given beside a ``frame_step``.
 
     Warns:
-        UserWarning: If crops are numbered beyond the video's pictures, with their number.
+        UserWarning: If crops are numbered beyond the video's pictures, with their number; if a window spans
+            another time than in training; if the sound of frames doesn't fit into their clip.
     """
     check_count(1, MOST_FRAMES, window=window, frame_step=frame_step)
     check_count(1, MOST_IN_BATCH, batch_size=batch_size)
     check_count(0, MOST_WORKERS, num_workers=num_workers)
     check_count(0, MOST_SAMPLES, clip_samples=clip_samples)
     check_reading(window, batch_size, image_size, audio_context)
+    check_frame_rate(frame_rate, frame_step)
     video, crops = Path(video).expanduser(), None if crops is None else Path(crops).expanduser()
     if not video.is_file():
         raise InputError(f"{video}: no such video file.")
@@ -76,9 +83,14 @@ def open_video(
     recordings = load_recordings([listed], {}, {video.stem: sound}, files, tell=False)
     for listing in files.values():
         _check_crops(listing, len(recordings[0]))
-    chunk = window * frame_step
-    samples = max(clip_samples, longest_clip([recordings[0].time], chunk - 1, audio_context))
-    dataset = ChunkDataset(recordings, WindowReader(samples, image_size, audio_context), chunk, batch_size)
+    time = recordings[0].time
+    steps = frame_steps([time], frame_step, frame_rate)
+    warn_of_other_rates({video.stem: rate_of(time) / steps[0]}, trained_rate)
+    chunk = window * steps[0]
+    samples = max(clip_samples, longest_clip([time], chunk - 1, audio_context))
+    reader = WindowReader(samples, image_size, audio_context)
+    warn_of_clips(recordings, [chunk], reader)
+    dataset = ChunkDataset(recordings, reader, window, batch_size, steps)
     return Loader(
         dataset,
         sampler=VideoShardSampler(dataset, num_replicas=1, rank=0),

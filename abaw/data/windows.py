@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import cv2
 import numpy as np
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import default_collate
@@ -20,6 +21,12 @@ from abaw.data.batch import Batch
 from abaw.data.crops import CropFiles, read_crop
 from abaw.labels import IGNORE_INDEX
 from abaw.ranges import MOST_PIXELS, check_count, check_memory, check_number
+
+# What a window of sound may last because of holes in a video's timestamps: so many seconds, or so many times
+# as long as its windows usually are. A recording in bursts is within, a device that was off is not.
+_LONGEST_CLIP: Final = 30.0
+_MOST_STRETCHED: Final = 8.0
+_MUCH_LONGER: Final = 4.0
 
 Sample = dict[str, Any]
 """What `Batch` holds, of one window, without the leading B."""
@@ -159,25 +166,76 @@ class WindowReader:
         return True
 
 
-def clip_samples(times: Sequence[NDArray[np.float64]], span: int, audio_context: float) -> int:
+def clip_samples(
+    times: Sequence[NDArray[np.float64]], span: int | Sequence[int], audio_context: float
+) -> int:
     """S: how many samples hold the sound of the longest window of a corpus.
 
-    That is the one of the lowest frame rate. A video whose timestamps have a hole doesn't count for more than
-    twice what its median rate says; the sound that doesn't fit then counts as absent.
+    That is the one of the lowest frame rate, or one with holes in its timestamps, such as a recording in
+    bursts. A window of more than 30 seconds doesn't count where that is more than eight times what its
+    video's median interval says: it would make all clips that long. `warn_of_clips` tells what doesn't fit.
 
     Args:
         times: When the frames of each video are shown, float64 (N,), seconds.
-        span: Frames from a window's first to its last.
+        span: Frames from a window's first to its last, of all videos or of each.
         audio_context: Seconds of sound before the first frame and after the last.
     """
+    spans = [span] * len(times) if isinstance(span, int) else span
     seconds = 0.0
-    for time in times:
-        reach = min(span, len(time) - 1)
+    for time, its_span in zip(times, spans, strict=True):
+        reach = min(its_span, len(time) - 1)
         if reach > 0:
-            longest = float((time[reach:] - time[:-reach]).max())
+            windows = time[reach:] - time[:-reach]
             usual = reach * float(np.median(np.diff(time)))
-            seconds = max(seconds, min(longest, 2 * usual))
+            bound = max(_LONGEST_CLIP, _MOST_STRETCHED * usual)
+            longest = float(windows.max())
+            if longest > bound:
+                longest = max(float(windows[windows <= bound].max(initial=0)), 2 * usual)
+            seconds = max(seconds, longest)
     return math.ceil(SAMPLE_RATE * (seconds + 2 * audio_context))
+
+
+def warn_of_clips(recordings: Sequence[Recording], chunks: Sequence[int], reader: WindowReader) -> None:
+    """Warn of frames whose sound doesn't fit into their clip, and of a clip that holes make long.
+
+    Args:
+        recordings: The videos.
+        chunks: Frames of a chunk of each.
+        reader: Reads the chunks.
+    """
+    clip = reader.num_samples / SAMPLE_RATE - 2 * reader.audio_context
+    unheard = {
+        recording.video_id: count
+        for recording, chunk in zip(recordings, chunks, strict=True)
+        if (count := _unheard(recording, chunk, reader))
+    }
+    if unheard:
+        worst = max(unheard, key=unheard.__getitem__)
+        rank_zero_warn(
+            f"the voice of {sum(unheard.values())} frames of {len(unheard)} videos counts as absent: holes "
+            f"in timestamps put it behind the {clip:.3g} s of sound that a window has. The worst is {worst}, "
+            f"with {unheard[worst]}.",
+            category=UserWarning,
+        )
+    # What these videos ask for: a run can ask for more.
+    times, spans = [recording.time for recording in recordings], [chunk - 1 for chunk in chunks]
+    longest = clip_samples(times, spans, 0.0) / SAMPLE_RATE
+    evenly = [np.arange(len(time)) * np.median(np.diff(time)) if len(time) > 1 else time for time in times]
+    usual = clip_samples(evenly, spans, 0.0) / SAMPLE_RATE
+    if longest > _MUCH_LONGER * usual:
+        rank_zero_warn(
+            f"each window carries {longest:.3g} s of sound, since some last so long by holes in timestamps; "
+            f"most last {usual:.2g} s. That takes memory and time; spare it by leaving such videos out.",
+            category=UserWarning,
+        )
+
+
+def _unheard(recording: Recording, chunk: int, reader: WindowReader) -> int:
+    if recording.sound is None or recording.sound.is_silent:
+        return 0
+    first = np.arange(len(recording)) // chunk * chunk
+    late = recording.time - recording.time[first] >= reader.num_samples / SAMPLE_RATE - reader.audio_context
+    return int(recording.sound.covers(recording.time[late]).sum()) if late.any() else 0
 
 
 def collate(samples: Sequence[Sample]) -> Batch:

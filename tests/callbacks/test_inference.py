@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -132,6 +133,13 @@ def test_votes_equal_each_window_on_its_own(num_frames: int, window: int, stride
         scores, covered = inference.vote(head, video, CLASSES)
         assert covered.all()
         np.testing.assert_allclose(scores.numpy(), expected, atol=1e-5)
+
+
+def test_a_videos_own_frame_step_goes_before_that_of_the_others() -> None:
+    head, video = ContextHead(3, 2, CLASSES), make_features(41)
+    inference = SlidingWindowInference(8, 3)
+    scores, _ = inference.vote(head, replace(video, frame_step=3), CLASSES)
+    np.testing.assert_allclose(scores.numpy(), brute_force(head, video, 8, 3, 3), atol=1e-5)
 
 
 def test_stride_beyond_the_window_says_what_it_left_out() -> None:

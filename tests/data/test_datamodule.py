@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -11,6 +12,7 @@ from jsonargparse import ArgumentParser
 from lightning.pytorch.demos.boring_classes import BoringModel
 
 from abaw.data import AffWild2DataModule, Augmentation
+from abaw.data.audio import SoundTrack
 from abaw.data.samplers import VideoShardSampler, WindowSampler
 from abaw.errors import InputError
 
@@ -259,6 +261,8 @@ def test_no_validation_video(corpus: Corpus):
         ({"folds": 3, "fold": 3}, r"fold must be in 0…2"),
         ({"fold": 3}, "fold is 3, but folds is not set"),
         ({"fold": -1, "folds": 2}, "fold must be at least 0"),
+        ({"frame_rate": 0.0}, "frame_rate must be at least 0.01"),
+        ({"frame_rate": 30.0, "frame_step": 2}, "frame_rate 30 chooses .* frame_step is 2"),
     ],
 )
 def test_arguments_out_of_range(small_corpus: Corpus, arguments: dict, message: str):
@@ -488,7 +492,75 @@ def test_command_line_reads_it_from_yaml(small_corpus: Corpus):
 def test_clips_are_as_long_as_where_the_model_was_trained(small_corpus: Corpus):
     module = ready(small_corpus)
     (usual,) = {batch["audio"].shape[1] for batch in module.val_dataloader()}
-    assert module.state_dict() == {"clip_samples": usual}
+    assert module.state_dict() == {"clip_samples": usual, "frame_rate": 25}
     for trained_with, expected in ((usual + 1000, usual + 1000), (usual - 1000, usual)):
         module.load_state_dict({"clip_samples": trained_with})
         assert {batch["audio"].shape[1] for batch in module.val_dataloader()} == {expected}
+
+
+@pytest.fixture
+def two_rates(corpus: Corpus) -> Corpus:
+    """Training videos of 25 and 50 frames a second, and one of 50 to validate on; 1.6 seconds each."""
+    corpus.add("a", [0, 1] * 20)
+    corpus.add("b", [0, 1] * 40, rate=50)
+    corpus.add("c", [0, 1] * 20)
+    corpus.add("v", [0, 1] * 40, rate=50, split="Validation_Set")
+    return corpus
+
+
+def test_windows_span_the_same_time_at_any_rate(two_rates: Corpus):
+    module = ready(two_rates, window=10, frame_rate=25)
+    plain = ready(two_rates, window=10)
+    seen = set()
+    for batch in module.train_dataloader():
+        for name, time, frame in zip(batch["video_id"], batch["time"], batch["frame"], strict=True):
+            assert (frame >= 0).all()
+            assert (time[-1] - time[0]).item() == pytest.approx(9 / 25, abs=1e-3)
+            assert set(frame.diff().tolist()) == {2 if name == "b" else 1}
+            seen.add(name)
+    assert seen == {"a", "b", "c"}
+    (batch,) = {tuple(batch["frame"].shape[1:]) for batch in module.val_dataloader()}
+    assert batch == (20,), "a chunk holds both phases"
+    assert {tuple(batch["frame_step"]) for batch in module.val_dataloader()} <= {
+        (2,) * n for n in range(1, 9)
+    }
+    # The clips are a little longer than a window of 10 frames at 25: 20 frames at 50 reach further.
+    assert module.state_dict()["clip_samples"] - plain.state_dict()["clip_samples"] == pytest.approx(
+        320, abs=2
+    )
+    assert module.state_dict()["frame_rate"] == plain.state_dict()["frame_rate"] == 25
+    assert module.reading["frame_rate"] == 25
+    assert "frame_rate" not in plain.reading
+
+
+def test_videos_of_another_rate_than_in_training_are_told_once(two_rates: Corpus):
+    module = ready(two_rates, window=10)
+    module.load_state_dict({"clip_samples": 1, "frame_rate": 25})
+    told = r"1 of 1 videos show .* than the 25 .*; v has 50, so that a window spans 0.5 times .*rate to 25"
+    with pytest.warns(UserWarning, match=told) as caught:
+        module.val_dataloader(), module.val_dataloader()
+    assert len([w for w in caught if "frames a second" in str(w.message)]) == 1
+
+
+def test_nothing_is_told_of_rates_that_fit_or_are_not_known(
+    two_rates: Corpus, recwarn: pytest.WarningsRecorder
+):
+    for state, arguments in (({}, {}), ({"frame_rate": 25}, {"frame_rate": 25.0}), ({"frame_rate": 55}, {})):
+        module = ready(two_rates, window=10, **arguments)
+        module.load_state_dict({"clip_samples": 1} | state)
+        module.val_dataloader()
+    assert not [w for w in recwarn if "frames a second" in str(w.message)]
+
+
+def test_a_corpus_in_bursts_is_heard(corpus: Corpus):
+    """Its pictures come four at a time, a second apart; its sound goes on."""
+    corpus.add("a", [0, 1] * 20)
+    module = ready(corpus, window=16)
+    times = np.cumsum(np.tile([1.0, 0.04, 0.04, 0.04], 10)) - 1
+    sound = SoundTrack(Path("none"), 0.0, np.array([[0, 16_000 * 60]]), times)
+    silent = replace(module._recordings[0], time=times, sound=sound)
+    module._recordings = [silent]
+    object.__setattr__(sound, "read", lambda first, count: np.zeros(count, np.int16))
+    with pytest.warns(UserWarning, match="each window carries"):
+        batches = list(module.train_dataloader())
+    assert all(batch["audio_mask"].all() for batch in batches)

@@ -245,3 +245,29 @@ def test_nothing_is_told_where_nothing_is_broken(recwarn: pytest.WarningsRecorde
     dataset = windows(16)
     list(Loader(dataset, batch_size=2, sampler=WindowSampler(dataset), collate_fn=collate))
     assert not recwarn.list
+
+
+def test_each_video_can_have_a_frame_step_of_its_own():
+    videos = [recording("slow", np.zeros(40)), recording("fast", np.zeros(83))]
+    for balanced in (False, True):
+        dataset = WindowDataset(videos, READER, window=8, frame_step=[1, 2], balanced=balanced)
+        assert len(dataset) == 5 + 6
+        seen: dict[str, set[int]] = {"slow": set(), "fast": set()}
+        for name, frames in drawn(dataset, epochs=300):
+            present = [frame for frame in frames if frame >= 0]
+            assert set(np.diff(present)) == {1 if name == "slow" else 2}
+            seen[name] |= set(present)
+        assert seen == {"slow": set(range(40)), "fast": set(range(83))}
+    chunks = ChunkDataset(videos, READER, chunk=8, batch_size=2, frame_steps=[1, 2])
+    assert len(chunks) == 3 + 3
+    found: dict[str, list[int]] = {"slow": [], "fast": []}
+    for index in range(len(chunks)):
+        batch = chunks[index]
+        (name,) = set(batch["video_id"])
+        step = 1 if name == "slow" else 2
+        assert batch["frame_step"] == [step] * len(batch["video_id"])
+        assert batch["frame"].shape[1] == 8 * step
+        frames = batch["frame"].flatten()
+        found[name] += frames[frames >= 0].tolist()
+    assert found == {"slow": list(range(40)), "fast": list(range(83))}
+    assert "frame_step" not in ChunkDataset(videos, READER, chunk=8, batch_size=2)[0]

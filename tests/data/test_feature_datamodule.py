@@ -97,6 +97,7 @@ def test_says_of_the_corpus_what_the_corpus_says(live: AffWild2DataModule, folde
         {"seed": 3, "stride": 5},
         {"balanced": True, "batch_size": 3},
         {"frame_step": 3},
+        {"frame_rate": 12.5},
         {"folds": 3, "fold": 1},
         {"folds": 2, "fold": 0, "balanced": True, "seed": 1, "num_workers": 1},
     ],

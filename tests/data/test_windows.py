@@ -9,7 +9,7 @@ from aff_wild2_files import find_clicks, shade
 from abaw.data.audio import SoundTrack
 from abaw.data.augment import Augmentation
 from abaw.data.crops import CropFiles, list_crops
-from abaw.data.windows import Recording, WindowReader, clip_samples, collate
+from abaw.data.windows import Recording, WindowReader, clip_samples, collate, warn_of_clips
 
 
 class MemoryTrack(SoundTrack):
@@ -188,14 +188,55 @@ def test_clip_holds_the_longest_window_of_the_lowest_rate():
     assert clip_samples([np.zeros(0), np.zeros(1)], 5, 0.25) == 8000
 
 
-def test_hole_in_the_timestamps_does_not_lengthen_every_clip():
-    times = np.concatenate([np.arange(50) / 25, 100 + np.arange(50) / 25])
+def clocked(times: np.ndarray, sound=None) -> Recording:
+    video = recording(num_frames=len(times), sound=sound)
+    video.time[:] = times
+    return video
+
+
+def test_a_recording_in_bursts_is_heard_in_every_frame():
+    """Four pictures, then a second without: the median interval says nothing of what a window spans."""
+    times = np.cumsum(np.tile([1.0, 0.04, 0.04, 0.04], 40))
+    video = clocked(times, track(np.ones(16_000 * 60)))
+    for window in (64, 8, 160):
+        samples = clip_samples([times], window - 1, 0.5)
+        whole = reader(num_samples=samples, audio_context=0.5)
+        for start in (0, 1, 3, 70):
+            frames = np.arange(start, start + window)
+            frames = np.where(frames < 160, frames, -1)
+            sample = whole.read(video, frames)
+            assert sample["audio_mask"].tolist() == (frames >= 0).tolist()
+        with pytest.warns(UserWarning, match=r"each window carries [\d.]+ s of sound, since some") as caught:
+            warn_of_clips([video], [window], whole)
+        assert len(caught) == 1
+
+
+@pytest.mark.parametrize("hole", [98.0, 3600.0])
+def test_hole_in_the_timestamps_does_not_lengthen_every_clip(hole: float):
+    times = np.concatenate([np.arange(50) / 25, 2 + hole + np.arange(50) / 25])
     samples = clip_samples([times], 20, 0.0)
     assert samples == pytest.approx(2 * 20 / 25 * 16_000, abs=1)
-    video = recording(num_frames=100, sound=track(np.ones(16_000 * 110)))
-    video.time[:] = times
-    sample = reader(num_samples=samples, audio_context=0.0).read(video, np.arange(40, 60))
+    video = clocked(times, track(np.ones(round(16_000 * (hole + 10)))))
+    clips = reader(num_samples=samples, audio_context=0.0)
+    sample = clips.read(video, np.arange(40, 60))
     assert sample["audio_mask"].tolist() == [True] * 10 + [False] * 10
+    # Chunks of 20 begin at 0, 20, 40 ...: ten frames of one are lost. Without a track nothing is.
+    even = clocked(np.arange(100) / 25, video.sound)
+    told = r"the voice of 10 frames of 1 videos counts as absent.*The worst is v, with 10"
+    with pytest.warns(UserWarning, match=told):
+        warn_of_clips([even, video, clocked(times)], [20] * 3, clips)
+
+
+def test_nothing_is_told_of_even_clocks(recwarn: pytest.WarningsRecorder):
+    videos = [
+        recording(num_frames=n, fps=fps, sound=track(np.ones(99_000))) for n, fps in ((100, 25), (1, 5))
+    ]
+    samples = clip_samples([video.time for video in videos], [39, 19], 0.5)
+    assert samples == pytest.approx(16_000 * (39 / 25 + 1), abs=1)
+    warn_of_clips(videos, [40, 20], reader(num_samples=samples, audio_context=0.5))
+    # Nor where a run asks for more than its short videos do.
+    warn_of_clips(videos[1:], [20], reader(num_samples=99 * samples, audio_context=0.5))
+    assert not recwarn.list
 
 
 def test_collate_stacks_tensors_and_lists_the_rest(crops: Path):
