@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,7 +13,9 @@ from torch.nn.functional import one_hot
 
 from abaw.data.single import VOICE_RATE
 from abaw.labels import IGNORE_INDEX
-from abaw.postprocess import smooth as smooth_scores
+
+_DIGITS: Final = 5
+"""Of lengths in seconds: frames' times are rounded, and five of them must be 0.2 s wherever they lie."""
 
 
 class Stretch(NamedTuple):
@@ -95,7 +97,7 @@ class VideoPrediction:
             return []
         interval = float(self.time.diff().median()) if len(times) > 1 else self.frame_seconds
         times.append(times[-1] + interval)
-        labels = _most_frequent(self.labels, len(self.class_names), smooth / interval)
+        labels = _most_frequent(self.labels, self.time, len(self.class_names), smooth)
         runs = find_runs(labels, self.video_mask, self.audio_mask)
         runs = absorb_short(runs, times, min_seconds)
         scored = self.covered & self.seen_or_heard
@@ -153,8 +155,10 @@ def absorb_short(runs: Sequence[Run], times: Sequence[float], min_seconds: float
     before = {index: index - 1 for index in alive}
     after = {index: index + 1 for index in alive}
 
+    least = round(min_seconds, _DIGITS)
+
     def seconds(index: int) -> float:
-        return times[alive[index].last] - times[alive[index].first]
+        return round(times[alive[index].last] - times[alive[index].first], _DIGITS)
 
     def take(index: int, other: int) -> None:
         """Let a run absorb a neighbour; the earlier place of the two stays in the chain."""
@@ -165,7 +169,7 @@ def absorb_short(runs: Sequence[Run], times: Sequence[float], min_seconds: float
         before[after[gone]] = kept
 
     # Of a run that has grown or gone, an entry stays behind: its length tells.
-    short = [(seconds(index), index) for index in alive if seconds(index) < min_seconds]
+    short = [(seconds(index), index) for index in alive if seconds(index) < least]
     heapq.heapify(short)
     while short and len(alive) > 1:
         length, index = heapq.heappop(short)
@@ -181,7 +185,7 @@ def absorb_short(runs: Sequence[Run], times: Sequence[float], min_seconds: float
             if other in alive and alive[other].state == alive[grown].state:
                 take(grown, other)
                 grown = min(grown, other)
-        if seconds(grown) < min_seconds:
+        if seconds(grown) < least:
             heapq.heappush(short, (seconds(grown), grown))
     return [alive[index] for index in sorted(alive)]
 
@@ -207,13 +211,13 @@ def describe_run(
     return Stretch(times[run.first], times[run.last], name, score, face, voice)
 
 
-def _most_frequent(labels: Tensor, num_classes: int, width: float) -> Tensor:
-    """The most frequent class of the ``width`` frames around each; what is ``IGNORE_INDEX`` stays so."""
+def _most_frequent(labels: Tensor, times: Tensor, num_classes: int, seconds: float) -> Tensor:
+    """The most frequent class around each frame; what is ``IGNORE_INDEX`` stays so."""
     there = labels != IGNORE_INDEX
-    # Times are rounded: a window that is all but even is taken as even.
-    if (radius := int(width / 2 + 1e-3)) == 0 or not there.any():
-        return labels
-    votes = one_hot(labels.clamp_min(0), num_classes).double()
-    shares = smooth_scores(votes, "box", 2 * radius + 1, there)
-    # Of classes that are as frequent, the frame's own: far less than what one frame more would add.
-    return torch.where(there, (shares + votes * 1e-9).argmax(-1), labels)
+    votes = one_hot(labels.clamp_min(0), num_classes) * there[:, None]
+    until = torch.cat([votes.new_zeros(1, num_classes), votes.cumsum(0)])
+    reach = seconds / 2 + 10.0**-_DIGITS
+    first = torch.searchsorted(times, times - reach)
+    last = torch.searchsorted(times, times + reach, right=True)
+    # Of classes that are as frequent, the frame's own: half of what one frame more would add.
+    return torch.where(there, (2 * (until[last] - until[first]) + votes).argmax(-1), labels)

@@ -81,7 +81,7 @@ def reference(prediction, min_seconds):
                 stretches[number - 1][0] += stretches.pop(number)[0]
 
     def length(stretch):
-        return times[stretch[0][-1] + 1] - times[stretch[0][0]]
+        return round(times[stretch[0][-1] + 1] - times[stretch[0][0]], 5)
 
     join()
     while len(stretches) > 1 and min(map(length, stretches)) < min_seconds:
@@ -120,7 +120,7 @@ def test_short_stretches_are_absorbed_as_the_rule_says(min_seconds):
         assert [s.score for s in found] == pytest.approx([s[3] for s in expected], abs=1e-6)
         assert all(before.end == after.start for before, after in itertools.pairwise(found))
         if len(found) > 1:
-            assert min(stretch.end - stretch.start for stretch in found) >= min_seconds
+            assert min(stretch.end - stretch.start for stretch in found) >= min_seconds - 1e-5
 
 
 def test_a_short_stretch_goes_to_the_neighbour_with_its_expression_though_the_other_is_longer():
@@ -155,6 +155,27 @@ def test_smoothing_takes_the_most_frequent_decision_around_a_frame(seconds):
             count = round((stretch.end - stretch.start) / 0.1) if n > 1 else 1
             found += [-1 if stretch.expression is None else "abc".index(stretch.expression)] * count
         assert found == expected
+
+
+def test_five_frames_are_a_fifth_of_a_second_wherever_they_lie():
+    # As predict_video gives them: a clip's start, and float32 seconds from it.
+    time = (torch.arange(100) / 25 + 0.1).to(torch.float32).double() - 0.1
+    labels = [frame // 5 % 2 for frame in range(100)]
+    prediction = make(labels, [1] * 100, [1] * 100, time)
+    lengths = [stretch.end - stretch.start for stretch in prediction.timeline()]
+    assert min(lengths) < 0.2 < max(lengths)
+    assert len(prediction.timeline(min_seconds=0.2)) == 20
+    (stretch,) = prediction.timeline(min_seconds=0.21)
+    assert stretch.expression == "b"  # the first of equals went first, to the one neighbour that it has
+
+
+def test_smoothing_does_not_reach_over_a_pause():
+    # Four pictures, then a second without any: seconds are the ruler, not pictures.
+    time = torch.tensor([burst + picture * 0.04 for burst in range(3) for picture in range(4)])
+    labels = [0, 0, 0, 1, 2, 2, 1, 1, 0, 0, 0, 0]
+    prediction = make(labels, [1] * 12, [1] * 12, time)
+    found = [(round(s.start, 2), s.expression) for s in prediction.timeline(smooth=0.4)]
+    assert found == [(0.0, "a"), (1.0, "c"), (1.08, "b"), (2.0, "a")]
 
 
 def test_flicker_goes_and_the_decision_of_a_tuned_run_stays():
