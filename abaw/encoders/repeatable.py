@@ -16,16 +16,16 @@ EXACT: Final = 1e-3
 """How far an encoder may be from itself, as a share of its largest feature: kernels add up in any order."""
 NEAR: Final = 1e-2
 """The same in another batch, for which other kernels are chosen."""
-NEAR_IN_HALF: Final = 1e-1
-"""The same where weights or autocast are of half precision."""
+IN_HALF: Final = 10
+"""How many times that may be where products are rounded to half precision, or to TF32."""
 
 
 def check_repeatable(encoder: Encoder, *inputs: Tensor) -> bool:
     """Refuse an encoder whose features in evaluation are drawn at random, or depend on the batch's others.
 
-    It is run on one sample of its input three times: alone, alone again, and beside another sample. If it is
-    not one of this library, a copy is run, so that what it counts or remembers stays as it is; the generators
-    do so too.
+    It is run on one sample of its input three times: alone, alone again, and beside another sample, never
+    compiled. If it is not one of this library, a copy is run, so that what it counts or remembers stays as it
+    is; the generators do so too.
 
     Args:
         encoder: The encoder, in evaluation mode.
@@ -47,15 +47,13 @@ def check_repeatable(encoder: Encoder, *inputs: Tensor) -> bool:
     with torch.no_grad(), _generators_kept(inputs[0].device):
         first, again = run(*alone), run(*alone)
         together = run(*beside)[:1]
-    if _differs(first, again, EXACT):
+    rounding = IN_HALF if _rounds(encoder, first.device.type) else 1
+    if _differs(first, again, EXACT * rounding):
         raise InputError(
             f"{_name(encoder)}: the same input gives other features each time, in evaluation too: draw at "
             "random while self.training alone, and set to 0 what hides or drops"
         )
-    half = torch.is_autocast_enabled(first.device.type) or any(
-        p.is_floating_point() and p.dtype.itemsize < 4 for p in encoder.parameters()
-    )
-    if _differs(first, together, NEAR_IN_HALF if half else NEAR):
+    if _differs(first, together, NEAR * rounding):
         raise InputError(
             f"{_name(encoder)}: in evaluation, the features of one sample change with the others of its "
             "batch: normalise each on its own (batch norm in training mode is the usual cause)"
@@ -84,15 +82,27 @@ def _another(content: Tensor) -> Tensor:
     return content.flip(-1) + 0.3 * wave
 
 
+def _rounds(encoder: Encoder, device: str) -> bool:
+    """Whether weights, autocast or PyTorch's own setting make products of fewer digits than float32 has."""
+    return (
+        torch.is_autocast_enabled(device)
+        or (device != "cpu" and torch.get_float32_matmul_precision() != "highest")
+        or any(p.is_floating_point() and p.dtype.itemsize < 4 for p in encoder.parameters())
+    )
+
+
 def _without_traces(encoder: Encoder) -> Any:
-    """The forward of the encoder or, of a stranger's, that of a copy."""
-    if type(encoder).__module__.startswith("abaw.encoders."):
-        return encoder.forward
+    """The forward of a copy, that shares the weights if it is of this library's, and is never compiled.
+
+    Compiled, two samples where the run has one would be compiled anew, and every later batch filled up.
+    """
+    own = type(encoder).__module__.startswith("abaw.encoders.")
     compiled = getattr(encoder, "_compiled", None)
     try:
-        copied = copy.deepcopy(encoder, {} if compiled is None else {id(compiled): None})
+        copied = copy.copy(encoder) if own else copy.deepcopy(encoder, {id(compiled): None})
     except Exception:  # what it holds may not be copied, or be too large
-        return encoder.forward
+        copied = copy.copy(encoder)
+    vars(copied)["_compiled"] = None
     return copied.forward
 
 

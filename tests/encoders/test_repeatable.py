@@ -138,6 +138,40 @@ def test_where_nothing_is_present_nothing_is_told() -> None:
     assert not check(Audio("draws"), torch.zeros_like(MASK))
 
 
+class Rounds(Audio):
+    """A kernel that adds up in another order at every call: the last digit of its type is another one."""
+
+    def forward(self, audio: Tensor, time: Tensor, audio_mask: Tensor) -> Tensor:
+        features = super().forward(audio, time, audio_mask).to(torch.bfloat16)
+        return (features * (1 + (torch.rand(()) < 0.5) * torch.finfo(torch.bfloat16).eps)).float()
+
+
+@pytest.mark.parametrize("how", ["weights", "autocast"])
+def test_the_last_digit_of_half_precision_may_change(how: str) -> None:
+    encoder = Rounds("")
+    torch.manual_seed(0)  # draws another one each time
+    with pytest.raises(InputError, match="same input"):
+        check(encoder)
+    if how == "weights":
+        encoder.weight = nn.Parameter(torch.ones(1, dtype=torch.bfloat16))
+    with torch.autocast("cpu", torch.bfloat16, enabled=how == "autocast"):
+        assert check(encoder)
+
+
+def test_what_is_compiled_is_not_compiled_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Two samples, and every later one would be filled up to two.
+    seen: list[int] = []
+    monkeypatch.setattr(torch, "compile", lambda function, **_: lambda x: seen.append(len(x)) or function(x))
+    encoder = LogMelEncoder(8).eval()
+    encoder.compile()
+    alone = [value[1:] for value in (AUDIO, TIME, MASK)]
+    with torch.no_grad():
+        encoder(*alone)
+        assert check_repeatable(encoder, *alone)
+        encoder(*alone)
+    assert seen == [1, 1]
+
+
 def test_half_precision_may_round(beit: dict[str, Any]) -> None:
     encoder = HFVisualEncoder(pretrained=False, config_overrides=beit, dtype="bfloat16")
     assert check(encoder)
