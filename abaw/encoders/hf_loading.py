@@ -54,7 +54,9 @@ def load_config(source: Source, pretrained: bool, **forced: Any) -> "PretrainedC
     with _one_line_errors(source):
         if source.kept is not None:
             told = dict(source.kept["config"])
-            config = CONFIG_MAPPING[told["model_type"]].from_dict(told)
+            if (kind := told["model_type"]) not in CONFIG_MAPPING:
+                raise ValueError(f"this transformers has no {kind!r} networks; install a later one")
+            config = CONFIG_MAPPING[kind].from_dict(told)
             config.name_or_path = source.kept["name"]
             config._commit_hash = source.kept["revision"]
         elif model_type is None:

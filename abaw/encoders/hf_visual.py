@@ -95,9 +95,14 @@ class HFVisualEncoder(FrameEncoder):
             raise InputError(
                 f"a {config.model_type} network takes no images: set model_name to one that does"
             )
-        # Checkpoints of before the preprocessor was asked were trained at the configuration's size.
+        # Checkpoints of before the preprocessor was asked were trained at the configuration's size; so are
+        # those that were trained on from one, which keep it.
         prepared = None if keeps_nothing() else prepared_size(processor)
+        if source.kept is not None:
+            prepared = source.kept.get("image_size", prepared)
         self.image_size = settle_size(model, image_size, prepared)
+        if self._architecture:
+            self._architecture["image_size"] = self.image_size
         self.backbone = Backbone(model, freeze, example=torch.zeros(1, 3, self.image_size, self.image_size))
         self.divisor, mean, std = scaling(processor)
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)

@@ -116,9 +116,24 @@ def test_a_checkpoint_of_before_is_read_beside_its_folder(folders: dict[str, Pat
     loaded = ExpressionModule.load_from_checkpoint(tmp_path / "old.ckpt", weights_only=True)
     assert loaded.visual_encoder is not None
     assert loaded.visual_encoder.image_size == 32
+    # One that was trained on from it holds a head for that size.
+    save(loaded, tmp_path / "later.ckpt")
+    later = ExpressionModule.load_from_checkpoint(tmp_path / "later.ckpt", weights_only=True)
+    assert later.visual_encoder is not None
+    assert later.visual_encoder.image_size == 32
     shutil.rmtree(folders["beit"])
     with pytest.raises(ValueError, match="there is no such folder"):
         ExpressionModule.load_from_checkpoint(tmp_path / "old.ckpt", weights_only=True)
+
+
+def test_a_network_of_a_later_transformers_is_told(beit_folder: Path, tmp_path: Path) -> None:
+    module = ExpressionModule(HFVisualEncoder(str(beit_folder)), None, ConcatFusion(16, 1, CLASSES))
+    save(module, tmp_path / "model.ckpt")
+    state = torch.load(tmp_path / "model.ckpt", weights_only=True)
+    state["encoders"]["visual_encoder"]["config"]["model_type"] = "beit9"
+    torch.save(state, tmp_path / "model.ckpt")
+    with pytest.raises(ValueError, match="this transformers has no 'beit9' networks; install a later one"):
+        ExpressionModule.load_from_checkpoint(tmp_path / "model.ckpt", weights_only=True)
 
 
 @pytest.mark.slow
