@@ -1,10 +1,11 @@
 """What a user types after a command, made into what LightningCLI parses."""
 
+import os
 from pathlib import Path
 
 from abaw.errors import InputError
 from abaw.postprocess import POSTPROCESS_FILE
-from abaw.run_config import config_of_run, read_yaml
+from abaw.run_config import config_of_run
 
 
 def expand_run(command: str, arguments: list[str]) -> list[str]:
@@ -24,7 +25,7 @@ def expand_run(command: str, arguments: list[str]) -> list[str]:
         return _config_of_checkpoint(arguments, trust)
     if len(folders) > 1:
         raise InputError(f"--run is given {len(folders)} times; predict alone takes several runs")
-    run_folder = Path(folders[0])
+    run_folder = Path(local_path("--run", folders[0]))
     config = run_folder / "config.yaml"
     if not config.is_file():
         raise InputError(
@@ -60,7 +61,7 @@ def _config_of_checkpoint(arguments: list[str], trust: list[str]) -> list[str]:
     rest, checkpoints = take(arguments, "--ckpt_path")
     if configured or not checkpoints:
         return arguments
-    checkpoint = checkpoints[-1]
+    checkpoint = local_path("--ckpt_path", checkpoints[-1])
     run_folder = Path(checkpoint).parent.parent
     config = run_folder / "config.yaml"
     if not config.is_file():
@@ -90,13 +91,17 @@ def take(arguments: list[str], option: str) -> tuple[list[str], list[str]]:
     return rest, values
 
 
-def check_yaml(arguments: list[str]) -> None:
-    """Find out whether the configuration files can be read.
+def local_path(option: str, path: str) -> str:
+    """A path as it is handed on to Lightning: ``~`` is the home folder.
 
     Raises:
-        InputError: If one is missing, empty or not YAML; with its name, which the parser doesn't tell.
+        InputError: If Lightning would look for it on a network.
     """
-    _, long = take(arguments, "--config")
-    _, short = take(arguments, "-c")
-    for path in (*long, *short):
-        read_yaml(path)
+    expanded = os.path.expanduser(path)
+    whole = os.path.abspath(expanded)
+    if "://" in expanded or "::" in whole:
+        raise InputError(
+            f"{option} {path}: Lightning takes a path with :// or :: for one on a network, and runs are kept "
+            "in folders on this machine: choose another name"
+        )
+    return expanded

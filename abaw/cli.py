@@ -2,9 +2,12 @@
 
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 
-from abaw.errors import InputError
+from abaw.bugs import tell_bug
+from abaw.errors import InputError, OwnCodeError, did_you_mean
+from abaw.streams import prepare_streams
 from abaw.version import __version__
 
 HELP = """\
@@ -23,10 +26,12 @@ Facial expressions in the wild, from face and voice, either of which may be miss
   submit SCORES   write predictions.txt of predicted scores, or check one    --template FILE
 
   abaw <command> --help    the options of a command
+  abaw <command> --debug   what went wrong, with the stack trace (so does ABAW_DEBUG=1)
   abaw --version           the version
 
 RUN is the folder that fit writes (trainer.default_root_dir). Any option of the configuration can follow, such
 as --data.root DIR or --trainer.max_epochs 20.
+The exit status is 0, 2 for what was given wrong, or 1 for an error in a class of your own or in abaw.
 """
 PACKAGES = {
     "av": "av",
@@ -51,10 +56,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: What follows ``abaw``; ``None`` means ``sys.argv[1:]``.
 
     Returns:
-        The exit status: 0, or 2 for bad input, which is told in one line on standard error, or 130 after an
-        interrupt.
+        The exit status: 0; 2 for bad input and 1 for an error in a class of the user's own or in abaw, which
+        are told in one line on standard error; 130 after an interrupt.
     """
+    prepare_streams()
     arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments or os.environ.get("ABAW_DEBUG", "0") not in ("", "0")
+    arguments = [argument for argument in arguments if argument != "--debug"]
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(HELP, end="")
         return 0
@@ -63,21 +71,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     try:
         return _run(arguments[0], arguments[1:])
-    except InputError as error:
-        # A loader's process wraps the line in its stack trace, and puts the line last.
-        line = str(error).strip().splitlines()[-1].removeprefix("abaw.errors.InputError: ")
-    except ModuleNotFoundError as error:
-        missing = (error.name or "").partition(".")[0]
-        if missing not in PACKAGES:
-            raise
-        line = f"{PACKAGES[missing]} is not installed, but the commands need it: pip install abaw"
     except KeyboardInterrupt:
         print("abaw: interrupted", file=sys.stderr)
         return 130
-    except OSError as error:
-        line = f"{error.filename or 'input or output'}: {error.strerror or error}"
+    except Exception as error:
+        if debug:
+            traceback.print_exception(error)
+        line, status = _tell(error)
     print(f"abaw: error: {line}", file=sys.stderr)
-    return 2
+    return status
+
+
+def _tell(error: Exception) -> tuple[str, int]:
+    """One line for an error, and the exit status."""
+    if isinstance(error, InputError):
+        # A loader's process wraps the line in its stack trace, and puts the line last.
+        return " ".join(str(error).rpartition("abaw.errors.InputError: ")[2].split()), 2
+    if isinstance(error, OSError):
+        return f"{error.filename or 'input or output'}: {error.strerror or error}", 2
+    if isinstance(error, ModuleNotFoundError):
+        missing = (error.name or "").partition(".")[0]
+        if missing in PACKAGES:
+            return f"{PACKAGES[missing]} is not installed, but the commands need it: pip install abaw", 2
+    return str(error) if isinstance(error, OwnCodeError) else tell_bug(error), 1
 
 
 def _run(command: str, arguments: list[str]) -> int:
@@ -97,4 +113,5 @@ def _run(command: str, arguments: list[str]) -> int:
         from abaw.lightning_cli import run
 
         return run(command, arguments)
-    raise InputError(f"there is no command {command!r}; 'abaw --help' lists them")
+    near = did_you_mean(command, (*TRAINER_COMMANDS, "synth", "submit"))
+    raise InputError(f"there is no command {command!r}{near}; 'abaw --help' lists them")

@@ -1,6 +1,7 @@
 """LightningCLI with our parts wired in: ``abaw fit``, ``test``, and all that needs a Trainer."""
 
 import inspect
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import abaw.data.feature_datamodule
 import abaw.encoders
 import abaw.fusion
 import abaw.losses
-from abaw.arguments import check_yaml, expand_run, take
+from abaw.arguments import expand_run, local_path, take
 from abaw.callbacks import (
     PredictionWriter,
     RunCheckpoint,
@@ -29,21 +30,54 @@ from abaw.callbacks import (
 from abaw.callbacks.stop import exit_status, stopping_at_once
 from abaw.checkpoint_file import read_checkpoint
 from abaw.class_counts import class_counts_for
+from abaw.config_parser import ConfigParser
 from abaw.data.base import WindowDataModule
 from abaw.encoders.kept import encoders_of
 from abaw.ensemble import predict_average
 from abaw.errors import InputError
 from abaw.feature_slots import check_features_of, size_precomputed_encoders
+from abaw.files import expand
+from abaw.given import SECTIONS, Given, read_given
 from abaw.module import ExpressionModule, feature_size
-from abaw.parse_errors import explain
+from abaw.monitors import check_monitors
+from abaw.parse_errors import explain, explain_constructor
 from abaw.quiet import quieten
 from abaw.run_folder import RunConfig
 from abaw.trainer import ExpressionTrainer
 from abaw.trees import flatten
 
+# The callbacks that every run has, by section of the configuration.
+_CALLBACKS = {
+    "inference": SlidingWindowInference,
+    "checkpoint": RunCheckpoint,
+    "report": TestReport,
+    "predictions": PredictionWriter,
+}
+# What Lightning and the callbacks take for files; the data modules see to their own.
+_PATHS = (
+    "ckpt_path",
+    "weights",
+    "trainer.default_root_dir",
+    "checkpoint.dirpath",
+    "report.output_dir",
+    "predictions.output_dir",
+    "inference.postprocess",
+    "output_dir",
+)
+
 
 class ExpressionCLI(LightningCLI):
-    """The command line: slots by class name, sizes typed once, one folder a run."""
+    """The command line: slots by class name, sizes typed once, one folder a run.
+
+    Args:
+        given: Where the user gave what.
+        *args: As for LightningCLI.
+        **kwargs: As for LightningCLI.
+    """
+
+    def __init__(self, given: Given, *args: Any, **kwargs: Any) -> None:
+        self.given = given
+        super().__init__(*args, **kwargs)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the callbacks that every run has, and say which values follow from which."""
@@ -66,10 +100,8 @@ class ExpressionCLI(LightningCLI):
             metavar="PACKAGE",
             help="A package whose classes a run may name beside abaw's and Lightning's; repeatable.",
         )
-        parser.add_lightning_class_args(SlidingWindowInference, "inference")
-        parser.add_lightning_class_args(RunCheckpoint, "checkpoint")
-        parser.add_lightning_class_args(TestReport, "report")
-        parser.add_lightning_class_args(PredictionWriter, "predictions")
+        for section, callback in _CALLBACKS.items():
+            parser.add_lightning_class_args(callback, section)
         parser.set_defaults({"data": {"class_path": "AffWild2DataModule"}})
         parser.link_arguments("data.init_args.window", "inference.window")
         parser.link_arguments("data.init_args.frame_step", "inference.frame_step")
@@ -106,7 +138,11 @@ class ExpressionCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse what :func:`run` made of the user's arguments."""
-        self.config = parser.parse_args(args)
+        try:
+            self.config = parser.parse_args(args)
+        except ArgumentError as error:
+            known = list(self._subcommand_parsers[args[0]].get_defaults().keys())
+            raise InputError(explain(error, self.given, known)) from error
 
     def _parse_ckpt_path(self) -> None:
         # Lightning would let the checkpoint's hyper-parameters override what the user has typed.
@@ -114,6 +150,13 @@ class ExpressionCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Refuse what would be ignored, and a checkpoint that is not there; size precomputed encoders."""
+        config = self.config[self.subcommand]
+        for section in SECTIONS:
+            if config.get(section) is None:
+                raise InputError(f"{section} is null, but it holds options: leave it out")
+        for key in _PATHS:
+            if path := config.get(key):
+                config[key] = local_path(f"--{key}", str(path))
         model = self._get(self.config, "model")
         size_precomputed_encoders(model, self._get(self.config, "data"))
         if model.loss is None:  # Lightning can't write the link to its class counts down where it is null
@@ -162,10 +205,9 @@ class ExpressionCLI(LightningCLI):
         try:
             with encoders_of(self._start_from):
                 super().instantiate_classes()
-        except InputError:
-            raise
-        except ValueError as error:
-            raise InputError(explain(error)) from error
+        except Exception as error:
+            fixed = {"model": ExpressionModule, "trainer": ExpressionTrainer, **_CALLBACKS}
+            raise explain_constructor(error, self.config[self.subcommand], fixed, self.given) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """Log into the run's folder, each fit into a version of its own; the other commands log nothing."""
@@ -207,6 +249,7 @@ class ExpressionCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Refuse overrides that resuming would ignore; tell of a run that is about to be replaced."""
+        check_monitors(self.trainer.callbacks, self.model.class_names, self.given)  # type: ignore[attr-defined]
         path = self._get(self.config, "ckpt_path")
         if path is None or self._start_from is None:
             folder = Path(self.trainer.default_root_dir)
@@ -255,7 +298,7 @@ class ExpressionCLI(LightningCLI):
             return
         if best.best_model_score is not None:
             print(f"Best {best.monitor}: {float(best.best_model_score):.3f}, {best.best_model_path}")
-            print(f"Next: abaw test --run {self.trainer.default_root_dir}")
+            print(f"Next: abaw test --run {shlex.quote(self.trainer.default_root_dir)}")
 
     def before_extract(self) -> None:
         """Warn of encoders that nothing has trained: a frozen one has its weights from elsewhere."""
@@ -293,6 +336,7 @@ def run(command: str, arguments: list[str]) -> int:
         InputError: If something the user gave is wrong.
     """
     rest, runs = take(arguments, "--run")
+    runs = [local_path("--run", run) for run in runs]
     try:
         with stopping_at_once():
             if command == "predict" and len(runs) > 1:
@@ -327,7 +371,9 @@ def _predict_average(arguments: list[str], runs: list[str]) -> None:
     def predict(run: str, output: Path) -> ExpressionCLI:
         return _start("predict", [f"--run={run}", *rest, f"--predictions.output_dir={output}"])
 
-    predict_average(runs, Path(folders[-1]), predict, postprocess[-1] if postprocess else None)
+    output = expand(folders[-1])
+    decided_by = str(expand(postprocess[-1])) if postprocess else None
+    predict_average(runs, output, predict, decided_by)
 
 
 def _classes_of(run_folder: str, trust: list[str]) -> list[str]:
@@ -338,12 +384,13 @@ def _classes_of(run_folder: str, trust: list[str]) -> list[str]:
 
 def _start(command: str, arguments: list[str]) -> ExpressionCLI:
     quieten()
-    check_yaml(arguments)
     arguments = expand_run(command, arguments)
+    given = read_given(arguments)
     # Told by the parser as exceptions, so that one line of ours can say it.
-    told = {"exit_on_error": False}
+    told = {"exit_on_error": False, "allow_abbrev": False}
     try:
         return ExpressionCLI(
+            given,
             ExpressionModule,
             WindowDataModule,
             subclass_mode_data=True,
@@ -354,10 +401,9 @@ def _start(command: str, arguments: list[str]) -> ExpressionCLI:
             trainer_defaults={"default_root_dir": "runs/abaw", "callbacks": [StopOnSignal()]},
             seed_everything_default=0,
             auto_configure_optimizers=False,
+            parser_class=ConfigParser,
             parser_kwargs={**told, **{name: dict(told) for name in ExpressionCLI.subcommands()}},
         )
-    except ArgumentError as error:
-        raise InputError(explain(error)) from error
     except MisconfigurationException as error:
         raise InputError(" ".join(str(error).split())) from error
     except RuntimeError as error:

@@ -5,35 +5,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
 from lightning.pytorch.utilities import rank_zero_warn
 
-from abaw.errors import InputError
 from abaw.trust import check_names, read_text
+from abaw.yaml_files import dump_yaml, read_configuration
 
 # What our parts and Lightning's call a folder or a file that they write.
 _FOLDERS: Final = ("output_dir", "dirpath", "save_dir", "cache_dir", "root_dir", "log_dir", "dir")
 _NAMES: Final = ("filename", "name", "version", "sub_dir")
-
-
-def read_yaml(path: str | Path) -> dict[str, Any]:
-    """Read a configuration file.
-
-    Raises:
-        InputError: If it is missing, empty or not YAML; with its name, which the parser doesn't tell.
-    """
-    try:
-        tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is not a text file in UTF-8") from error
-    except yaml.MarkedYAMLError as error:
-        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise InputError(f"{path}{line}: is not YAML: {error.problem}") from error
-    if not isinstance(tree, dict):
-        raise InputError(f"{path}: holds no configuration; see examples/ for one")
-    return tree
 
 
 def config_of_run(config: Path, folder: Path, trust: Iterable[str]) -> str:
@@ -51,7 +30,7 @@ def config_of_run(config: Path, folder: Path, trust: Iterable[str]) -> str:
     Raises:
         InputError: If it cannot be read, or names code that is not trusted.
     """
-    tree = read_yaml(config)
+    tree = read_configuration(config)
     check_names(tree, config, trust)
     outside: list[str] = []
     confined = _confine(tree, folder.resolve(), "", outside)
@@ -61,8 +40,7 @@ def config_of_run(config: Path, folder: Path, trust: Iterable[str]) -> str:
         f"{config}: {', '.join(outside)} lies outside of the run's folder and is not written to; "
         "to have it so, type it as an option"
     )
-    text: str = yaml.safe_dump(confined, sort_keys=False)
-    return text
+    return dump_yaml(confined)
 
 
 def _confine(tree: Any, folder: Path, key: str, outside: list[str]) -> Any:

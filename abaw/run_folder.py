@@ -71,7 +71,8 @@ class RunConfig(SaveConfigCallback, LockingCallback):
         if "batch_size" in data:
             data.batch_size = trainer.datamodule.batch_size
         with replacing(path) as partial:
-            partial.write_text(self.parser.dump(kept, skip_none=False, skip_validation=True))
+            text = self.parser.dump(kept, skip_none=False, skip_validation=True)
+            partial.write_text(text, encoding="utf-8")
 
     def _replace_run(self, trainer: Any, pl_module: Any, folders: set[Path]) -> None:
         # Killed in between, the old weights never stand beside the new configuration, nor are they lost as

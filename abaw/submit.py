@@ -1,15 +1,9 @@
 """``abaw submit``: write ``predictions.txt`` of scores, or check anyone's."""
 
-import argparse
 from pathlib import Path
-from typing import NoReturn
 
-from abaw.errors import InputError
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}; 'abaw submit --help' lists the options")
+from abaw.command_parser import CommandParser
+from abaw.files import expand
 
 
 def main(argv: list[str]) -> int:
@@ -18,7 +12,7 @@ def main(argv: list[str]) -> int:
     Raises:
         InputError: If the scores, the template or the file to check is wrong.
     """
-    parser = _Parser(
+    parser = CommandParser(
         prog="abaw submit",
         usage="abaw submit SCORES [SCORES ...] [--template FILE] [--output FILE]\n"
         "       abaw submit --check FILE [--template FILE]",
@@ -28,23 +22,23 @@ def main(argv: list[str]) -> int:
         "scores",
         metavar="SCORES",
         nargs="*",
-        type=Path,
+        type=expand,
         help="folder of <video>.safetensors; one keeps the labels that its run decided on, several (those of "
         "the folds' models) are averaged",
     )
     parser.add_argument(
         "--template",
         metavar="FILE",
-        type=Path,
+        type=expand,
         help="the organisers' sample submission, whose rows and order are kept (default: a row a frame)",
     )
     parser.add_argument(
-        "--output", metavar="FILE", type=Path, help="file to write (default: predictions.txt)"
+        "--output", metavar="FILE", type=expand, help="file to write (default: predictions.txt)"
     )
     parser.add_argument(
         "--check",
         metavar="FILE",
-        type=Path,
+        type=expand,
         help="check this submission of the challenge's eight classes instead",
     )
     args = parser.parse_args(argv)

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from abaw.checkpoint_file import data_state, read_checkpoint
 from abaw.encoders import PrecomputedEncoder
 from abaw.errors import InputError
 from abaw.module import ExpressionModule
 from abaw.postprocess import POSTPROCESS_FILE, Postprocessing
+from abaw.yaml_files import read_yaml
 
 _READING = ("window", "frame_step", "frame_rate", "image_size", "audio_context", "batch_size")
 _HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
@@ -53,13 +53,13 @@ class TrainedRun:
         for path in (config_file, checkpoint):
             if not path.is_file():
                 raise InputError(f"{path}: no such file; give the folder of a run that 'abaw fit' has ended.")
+        config = read_yaml(config_file)
         try:
-            config = yaml.safe_load(config_file.read_text(encoding="utf-8"))
             data, inference = config["data"].get("init_args", config["data"]), config["inference"]
             voting = {key: data[key] for key in ("window", "frame_step")}
             voting |= {key: inference[key] for key in _VOTING}
             half = _HALF.get(config["trainer"]["precision"])
-        except (yaml.YAMLError, UnicodeDecodeError, LookupError, TypeError) as error:
+        except (LookupError, TypeError, AttributeError) as error:
             raise InputError(
                 f"{config_file}: is no configuration of a run; train again. ({error})"
             ) from error

@@ -145,13 +145,13 @@ def peak_memory(name: str, votes: Votes) -> float:
     few = Votes(2 * votes.batch, *(getattr(votes, field) for field in list(vars(votes))[1:]))
     RIVALS[name](few, make)  # imports, and what PyTorch keeps once it is used
     before = memory_in_mib("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the peak starts anew
     RIVALS[name](votes, make)
     return memory_in_mib("VmHWM") - before
 
 
 def memory_in_mib(key: str) -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return int(next(line.split()[1] for line in lines if line.startswith(f"{key}:"))) / 1024
 
 

@@ -43,8 +43,8 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["tset"], "there is no command 'tset'"),
-        (["fit"], "data: the following arguments are required: root; give --config FILE, or --run RUN"),
+        (["tset"], "there is no command 'tset'; did you mean test?"),
+        (["fit"], "data: AffWild2DataModule needs root: give --data.root VALUE, --config FILE, or --run RUN"),
         (["fit", "--config=none.yaml"], "none.yaml"),
         (["fit", f"--config={QUICKSTART}", "--data.root=/no/where"], "/no/where: no such folder"),
         (["test", "--run"], "--run needs a value"),
@@ -62,7 +62,27 @@ def test_bad_commands(arguments: list[str], words: str, capsys: pytest.CaptureFi
         ("--model.fusion=DualBranch", "there are ConcatFusion, CrossAttentionFusion, DualBranchTransformer"),
         ("--model.fusion=FocalLoss", "FocalLoss is no FusionHead"),
         ("--model.visual_encoder.class_path=X", "ConvVisualEncoder"),
-        ("--model.fusion.init_args.dimm=3", "'dimm'"),
+        (
+            "--model.fusion.init_args.dimm=3",
+            "model.fusion.init_args.dimm: DualBranchTransformer has no argument",
+        ),
+        ("--model.fusion.init_args.dimm=3", "did you mean dim?"),
+        (
+            "--model.fusion.init_args.num_heads=7",
+            "model.fusion.init_args.num_heads: num_heads must divide dim",
+        ),
+        (
+            "--data.rooot=x",
+            "data.init_args.rooot: AffWild2DataModule has no argument 'rooot'; did you mean root?",
+        ),
+        ("--model.warmu=1", "did you mean --model.warmup?"),
+        ("--report=null", "report: null is no file of options"),
+        ("--trainer.max_epochs=abc", "trainer.max_epochs: expects int. Got value: abc"),
+        ("--trainer.callbacks=EarlyStoppin", "did you mean EarlyStopping?"),
+        (
+            "--checkpoint.monitor=val/f2",
+            "checkpoint.monitor: RunCheckpoint waits for val/f2, which nothing logs",
+        ),
         ("--model.fusion.init_args.visual_dim=3", "leave it out"),
         ("--model.modality_dropout.init_args.p_visual=2", "p_visual must be at most 1"),
         ("--model.lr=fast", "model.lr"),

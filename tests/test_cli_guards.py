@@ -7,10 +7,10 @@ import pytest
 import torch
 from small import EXAMPLES, QUICKSTART, SMALL, fit_arguments, told_in_one_line
 
-from abaw.arguments import check_yaml
 from abaw.cli import main
 from abaw.errors import InputError
 from abaw.files import replacing
+from abaw.given import read_given
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +66,12 @@ def test_rows_without_a_template_are_told(run: Path, corpus: Path, tmp_path: Pat
         ("only text", r"own\.yaml: holds no configuration"),
         (b"\xff\xfe\x00", r"own\.yaml: is not a text file"),
         (None, r"own\.yaml: cannot be read"),
+        ("model:\n  lr: 1\ntrainer:\n  lr: 2\nmodel:\n", r"own\.yaml, lines 1 and 5: model is given twice"),
+        (b"model:\n  lr: 1 # \x07\n", r"own\.yaml, line 2: holds the control character U\+0007"),
+        ("model:\n  lr: 1\nreport:\n", r"own\.yaml, line 3: report holds no options"),
+        ("checkpoint: null\n", r"own\.yaml, line 1: checkpoint holds no options"),
+        ("model: [1, 2]\n", r"own\.yaml, line 1: model holds no options"),
+        ("model:\n  fusion:\n    class_path:\n", r"own\.yaml, line 3: model\.fusion\.class_path is empty"),
     ],
 )
 @pytest.mark.parametrize("style", ["--config={}", "--config {}", "-c {}"])
@@ -76,7 +82,7 @@ def test_a_broken_configuration_is_named(
     if text is not None:
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(InputError, match=message):
-        check_yaml(style.format(path).split())
+        read_given(style.format(path).split())
 
 
 def test_a_class_of_ones_own_is_found_where_the_command_is_typed(
@@ -96,7 +102,7 @@ def test_a_wrong_name_in_a_right_module_is_answered_with_the_names(
 ) -> None:
     arguments = ["fit", f"--config={QUICKSTART}", f"--data.root={corpus}"]
     assert main([*arguments, "--model.fusion=abaw.fusion.ConcatFusionn"]) == 2
-    assert "there are ConcatFusion, " in capsys.readouterr().err
+    assert "did you mean ConcatFusion? There are ConcatFusion, " in capsys.readouterr().err
 
 
 def test_a_run_without_a_word_on_its_loss_is_resumed(corpus: Path, tmp_path: Path) -> None:

@@ -365,6 +365,17 @@ def test_home_is_known(gaps: tuple[Path, Path], tmp_path: Path, monkeypatch: pyt
             abaw.predict_video(**arguments)
 
 
+@pytest.mark.parametrize("name", ["Interview: part 1.avi", "s3:x.avi", "a::b.avi", "-100% #1 'é [%d].avi"])
+def test_a_video_may_have_any_name(
+    name: str, gaps: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gaps[0].rename(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    prediction = abaw.predict_video(make_model(), name, crops="crops")
+    assert len(prediction.labels) == 12
+    assert prediction.audio_mask.any()
+
+
 @pytest.mark.filterwarnings("ignore:.*whole pictures:UserWarning")
 @pytest.mark.parametrize("fails", ["crops", "sound"])
 def test_a_full_disk_is_told_in_words(

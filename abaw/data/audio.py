@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from abaw.data.packets import Shifts, Survey, decode, demux, survey, unreadable
+from abaw.data.packets import Shifts, Survey, decode, demux, open_media, survey, unreadable
 from abaw.errors import InputError
 from abaw.files import replacing
 from abaw.fingerprint import file_fingerprint
@@ -229,7 +229,7 @@ class _Sound:
 def _decode(source: Path, sound: _Sound, shifts: Shifts) -> int:
     """Decode a video's sound into ``sound``, and say how many packets are damaged."""
     broken = 0
-    with av.open(str(source)) as container:
+    with open_media(source) as container:
         for track in container.streams.audio[:1]:
             for packet in demux(container, track, shifts):
                 frames = decode(packet)

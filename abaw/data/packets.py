@@ -33,6 +33,11 @@ _LONGEST_INTERLEAVING: Final = 1.0
 _FALLBACK_RATE: Final = 25.0
 
 
+def open_media(path: Path) -> InputContainer:
+    """Open a file, whatever its name: FFmpeg would take ``Interview: part 1.mp4`` for a protocol."""
+    return av.open(str(path.absolute()))
+
+
 @dataclass(frozen=True, eq=False)
 class Survey:
     """What a file holds.
@@ -122,7 +127,7 @@ def survey(path: Path, voice_alone: bool = False) -> Survey:
     is_damaged = False
     count = last = 0
     try:
-        with av.open(str(path)) as container:
+        with open_media(path) as container:
             video = picture_stream(container)
             if video is None and not voice_alone:
                 raise InputError(f"{path}: holds no picture, sound alone; give a video.")
@@ -194,7 +199,7 @@ def demux(container: Any, stream: Any, shifts: Shifts) -> Iterator[Packet]:
 def decode_pictures(path: Path, shifts: Shifts) -> Iterator[av.VideoFrame]:
     """Yield the pictures of a file that decode, in order of presentation."""
     try:
-        with av.open(str(path)) as container:
+        with open_media(path) as container:
             stream = picture_stream(container)
             assert stream is not None
             stream.thread_type = "AUTO"

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from abaw.data.display import Display, deinterlace
-from abaw.data.packets import decode_pictures, picture_stream, survey, unreadable
+from abaw.data.packets import decode_pictures, open_media, picture_stream, survey, unreadable
 from abaw.errors import InputError
 
 _SAME_TIME: Final = 1e-4
@@ -117,7 +117,7 @@ def picture_rate(path: Path) -> float | None:
     if not path.is_file():
         raise InputError(f"{path}: no such video file.")
     try:
-        with av.open(str(path)) as container:
+        with open_media(path) as container:
             stream = picture_stream(container)
             return None if stream is None else float(stream.average_rate or 0)
     except av.FFmpegError as error:

@@ -108,13 +108,13 @@ class Postprocessing:
             path: Usually ``postprocess.yaml`` in a run's folder; replaced if it is there.
             comment: Put before everything else, for readers.
         """
-        import yaml  # here alone: who votes and decides needs no files
+        from abaw.yaml_files import dump_yaml  # here alone: who votes and decides needs no files
 
         tree: dict[str, Any] = {"class_names": list(self.class_names), **_describe(self.decoder)}
         tree["folds"] = [{"videos": list(f.videos), **_describe(f.decoder)} for f in self.folds]
         tree["transitions"] = None if self.transitions is None else [list(row) for row in self.transitions]
         lines = [f"# {line}".rstrip() + "\n" for line in comment.splitlines()]
-        text = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100)
+        text = dump_yaml(tree, default_flow_style=None, width=100)
         with replacing(expand(path)) as temporary:
             temporary.write_text("".join(lines) + text, encoding="utf-8")
 
@@ -129,14 +129,9 @@ class Postprocessing:
         Raises:
             InputError: If it cannot be read, is malformed, or is for other classes.
         """
-        import yaml
+        from abaw.yaml_files import read_yaml
 
-        try:
-            tree = yaml.safe_load(expand(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise InputError(f"{path}: is not YAML; run 'abaw tune' again") from error
+        tree = read_yaml(expand(path))
         try:
             found = cls._parse(tree)
         except (TypeError, ValueError) as error:

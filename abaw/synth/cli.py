@@ -1,14 +1,17 @@
 """``abaw synth``: write a synthetic corpus."""
 
-import argparse
 import sys
 
-from abaw.errors import InputError
+from abaw.command_parser import CommandParser
 
 
 def main(argv: list[str]) -> int:
-    """Run ``abaw synth`` with its arguments; return the exit status: 2 for bad input, 130 for Ctrl-C."""
-    parser = argparse.ArgumentParser(
+    """Run ``abaw synth`` with its arguments; return the exit status, 130 after Ctrl-C.
+
+    Raises:
+        InputError: If an argument is wrong, or the folder cannot be written.
+    """
+    parser = CommandParser(
         prog="abaw synth",
         description="Write a small corpus of drawn faces and synthesised voices, in Aff-Wild2's layout.",
     )
@@ -43,9 +46,6 @@ def main(argv: list[str]) -> int:
             overwrite=args.overwrite,
             weakest=args.weakest,
         )
-    except InputError as error:
-        print(f"abaw synth: {error}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print("abaw synth: interrupted, nothing was written", file=sys.stderr)
         return 130

@@ -78,7 +78,8 @@ def write_corpus(
         (draft / MARKER).write_text(
             "Synthetic: drawn faces and voices, no real person. Written by `abaw synth` "
             f"with --videos {videos} --frames {frames} --seed {seed} --weakest {weakest}.\n"
-            "`abaw synth --overwrite` may replace this folder.\n"
+            "`abaw synth --overwrite` may replace this folder.\n",
+            encoding="utf-8",
         )
         _replace(root, draft)
     finally:
@@ -150,7 +151,7 @@ def _start_worker() -> None:
 def _write_test_set(draft: Path, recordings: Sequence[Recording]) -> None:
     """Write the list of test videos and the submission template, a row for each frame, crop or no crop."""
     tested = [person for recording in recordings if recording.split == "test" for person in recording.persons]
-    (draft / f"{_TEST_SET}_release.txt").write_text("".join(f"{person.name}\n" for person in tested))
+    (draft / f"{_TEST_SET}_release.txt").write_text("".join(f"{person.name}\n" for person in tested), "utf-8")
     rows = [f"{p.name}/{frame:05d}.jpg,0\n" for p in tested for frame in range(1, len(p.labels) + 1)]
     header = ",".join(["image_location", *EXPRESSIONS])
-    (draft / f"{_TEST_SET}_sample.txt").write_text("".join([f"{header}\n", *rows]))
+    (draft / f"{_TEST_SET}_sample.txt").write_text("".join([f"{header}\n", *rows]), "utf-8")

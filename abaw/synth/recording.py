@@ -34,7 +34,7 @@ def write_recording(root: Path, seed: int, recording: Recording) -> None:
     for person in recording.persons:
         rows = [",".join(EXPRESSIONS), *map(str, person.labels.tolist())]
         labels = root / LABEL_FOLDERS[recording.split] / f"{person.name}.txt"
-        labels.write_text("".join(f"{row}\n" for row in rows))
+        labels.write_text("".join(f"{row}\n" for row in rows), "utf-8")
 
     times = recording.ticks / float(recording.fps)
     picture_end = times[recording.num_decoded - 1] + 1 / float(recording.fps)

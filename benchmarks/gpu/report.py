@@ -133,7 +133,7 @@ def shortened(text: str, length: int = 200) -> str:
 def read_rows(path: Path) -> list[Row]:
     """What a part has reported until now; a line that was cut off is left out."""
     rows = []
-    for line in path.read_text().splitlines() if path.exists() else []:
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         try:
             entries = json.loads(line)
         except json.JSONDecodeError:

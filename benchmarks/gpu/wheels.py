@@ -42,7 +42,8 @@ PLATFORMS = (
 
 def requirements(pyproject: Path) -> list[str]:
     """The needed packages, each within the bounds that the project's file gives, if it does."""
-    text = re.search(r"^dependencies = \[\n(.*?)^\]", pyproject.read_text(), re.DOTALL | re.MULTILINE)
+    project = pyproject.read_text(encoding="utf-8")
+    text = re.search(r"^dependencies = \[\n(.*?)^\]", project, re.DOTALL | re.MULTILINE)
     assert text is not None, f"{pyproject} lists no dependencies"
     bounds = {}
     for name, bound in re.findall(r'^\s*"([\w.-]+)(?:\[[^\]]*\])?([^"]*)"', text[1], re.MULTILINE):

@@ -184,6 +184,6 @@ def _draw(runs: Runs) -> Figure:
 def _machine() -> str:
     """The processor, in words."""
     info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
     name = next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.machine())
     return f"{name}, {torch.get_num_threads()} of {os.cpu_count()} cores computing, torch {torch.__version__}"

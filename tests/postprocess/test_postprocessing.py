@@ -91,7 +91,8 @@ def test_malformed_files_are_refused_in_words(tmp_path, change, words):
     ("content", "words"),
     [
         (b"a: [", "is not YAML"),
-        (b"\xff\xfe\xff", "is not YAML"),
+        (b"\xff\xfe\xff", "is not a text file in UTF-8"),
+        (b"class_names: [a, b]\nbias: null\nbias: [1, 0]\n", "lines 2 and 3: bias is given twice"),
         (b"!!python/name:os.system", "is not YAML"),
     ],
 )
