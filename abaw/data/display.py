@@ -66,7 +66,7 @@ def deinterlace(frames: Iterable[av.VideoFrame]) -> Iterator[av.VideoFrame]:
             yield from _pull(graph, last=True)
             graph = None
         if graph is None and frame.interlaced_frame:
-            graph, kind = _deinterlacer(frame), its_kind
+            graph, kind = _filter(frame, ("bwdif", "mode=send_frame:deint=interlaced")), its_kind
         if graph is None:
             yield frame
         else:
@@ -76,14 +76,13 @@ def deinterlace(frames: Iterable[av.VideoFrame]) -> Iterator[av.VideoFrame]:
         yield from _pull(graph, last=True)
 
 
-def _deinterlacer(frame: av.VideoFrame) -> Graph:
+def _filter(frame: av.VideoFrame, *filters: tuple[str, str]) -> Graph:
+    """A chain of FFmpeg's filters for such pictures, each with its arguments."""
     graph = Graph()
     source = graph.add_buffer(
         width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
     )
-    graph.link_nodes(
-        source, graph.add("bwdif", "mode=send_frame:deint=interlaced"), graph.add("buffersink")
-    ).configure()
+    graph.link_nodes(source, *(graph.add(*told) for told in filters), graph.add("buffersink")).configure()
     return graph
 
 
@@ -99,7 +98,11 @@ def _pull(graph: Graph, last: bool = False) -> Iterator[av.VideoFrame]:
 
 def _orientation(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
     """Whether rows and columns change places, and then whether rows and whether columns are reversed."""
-    matrix: Any = frame.side_data.get(SideDataType.DISPLAYMATRIX)  # type: ignore[call-overload]
+    try:
+        told = frame.side_data
+    except ValueError:  # of a kind that is newer than PyAV, which then gives none: a photo's EXIF data
+        told = _with_known_data(frame).side_data
+    matrix: Any = told.get(SideDataType.DISPLAYMATRIX)  # type: ignore[call-overload]
     if matrix is None:
         return False, False, False
     # x' = a x + c y and y' = b x + d y, to the nearest quarter of a turn.
@@ -107,6 +110,17 @@ def _orientation(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
     if abs(a) + abs(d) >= abs(b) + abs(c):
         return False, d < 0, a < 0
     return True, b < 0, c < 0
+
+
+def _with_known_data(frame: av.VideoFrame) -> av.VideoFrame:
+    """The picture without what FFmpeg tells of it and PyAV has no name for."""
+    named: Any = SideDataType  # PyAV's stubs say nothing of the values
+    newest = max(kind.value for kind in named)
+    graph = _filter(
+        frame, *(("sidedata", f"mode=delete:type={kind}") for kind in range(newest + 1, newest + 17))
+    )
+    graph.vpush(frame)
+    return graph.vpull()
 
 
 def _framed(picture: NDArray[np.uint8], canvas: tuple[int, int]) -> NDArray[np.uint8]:

@@ -1,9 +1,11 @@
 """Pictures as they are shown: the reference is what was drawn."""
 
+import struct
 from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 
@@ -94,6 +96,27 @@ def test_pictures_are_turned_as_players_turn_them(tmp_path: Path, turn: str):
     picture = shown(tmp_path / "v.mp4")
     is_lying = matrix[0] == 0
     assert picture.shape == ((WIDTH, HEIGHT, 3) if is_lying else (HEIGHT, WIDTH, 3))
+    assert ", ".join(corners(picture).values()) == expected
+
+
+# EXIF 2.3, table "Orientation": what 1 to 8 are here.
+PHOTO_TURNS = (
+    *("upright", "mirrored", "upside down", "mirrored at the horizon"),
+    *("transposed", "clockwise", "transposed and upside down", "counterclockwise"),
+)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_photos_are_turned_as_their_exif_data_say(tmp_path: Path, orientation: int):
+    _, coded = cv2.imencode(".jpg", drawn()[..., ::-1])
+    # Little-endian TIFF with one entry: tag 0x0112, a short.
+    entry = struct.pack("<2sHIHHHIHHI", b"II", 42, 8, 1, 0x0112, 3, 1, orientation, 0, 0)
+    exif = b"Exif\0\0" + entry
+    segment = b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif
+    (tmp_path / "v.jpg").write_bytes(coded[:2].tobytes() + segment + coded[2:].tobytes())
+    picture = VideoReader(tmp_path / "v.jpg").read([0])[0].astype(int)
+    matrix, expected = TURNS[PHOTO_TURNS[orientation - 1]]
+    assert picture.shape == ((WIDTH, HEIGHT, 3) if matrix[0] == 0 else (HEIGHT, WIDTH, 3))
     assert ", ".join(corners(picture).values()) == expected
 
 
