@@ -1,7 +1,7 @@
 """Which losses are told how often each class occurs, and who tells them."""
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 from jsonargparse import Namespace
 
@@ -26,7 +26,8 @@ def class_counts_for(
     Raises:
         InputError: Something is wrong with the corpus.
     """
-    if loss is None or not cast(type[FrameLoss], class_of(loss)).takes_class_counts(loss.init_args):
+    kind = FrameLoss if loss is None else class_of(loss)
+    if loss is None or not issubclass(kind, FrameLoss) or not kind.takes_class_counts(loss.init_args):
         return None
     trained = (checkpoint or {}).get("hyper_parameters", {}).get("loss") or {}
     counts: list[int] | None = trained.get("init_args", {}).get("class_counts")

@@ -293,10 +293,8 @@ class ExpressionCLI(LightningCLI):
 
     def after_fit(self) -> None:
         """Say what there is now."""
-        best = self.trainer.checkpoint_callback
-        if not (self.trainer.is_global_zero and isinstance(best, RunCheckpoint)):
-            return
-        if best.best_model_score is not None:
+        best = next(c for c in self.trainer.checkpoint_callbacks if isinstance(c, RunCheckpoint))
+        if self.trainer.is_global_zero and best.best_model_score is not None:
             print(f"Best {best.monitor}: {float(best.best_model_score):.3f}, {best.best_model_path}")
             print(f"Next: abaw test --run {shlex.quote(self.trainer.default_root_dir)}")
 

@@ -7,8 +7,10 @@ from typing import Any, Final, TypedDict
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.callbacks import BaseFinetuning, GradientAccumulationScheduler
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.nn.modules.loss import _Loss
 from torch.utils._pytree import tree_leaves
 from torchmetrics import MeanMetric
 from typing_extensions import Self
@@ -21,7 +23,7 @@ from abaw.encoders.repeatable import check_repeatable
 from abaw.errors import InputError
 from abaw.fusion import FusionHead, ModalityDropout
 from abaw.labels import EXPRESSIONS, IGNORE_INDEX
-from abaw.losses import FocalLoss, FrameLoss
+from abaw.losses import FocalLoss, FrameLoss, TorchLoss
 from abaw.metrics import ExpressionMetrics
 from abaw.ranges import MOST_RATE, check_number
 from abaw.recorded import Recorded
@@ -61,7 +63,8 @@ class ExpressionModule(pl.LightningModule):
         visual_encoder: Face crops to features; ``None`` for a model that only listens.
         audio_encoder: Sound to features; ``None`` for a model that only looks.
         fusion: Features to logits.
-        loss: Logits to a scalar; ``None`` means ``FocalLoss()``.
+        loss: Logits to a scalar; ``None`` means ``FocalLoss()``. Any of torch's, or any module that takes
+            logits and targets, is wrapped in a :class:`~abaw.losses.TorchLoss`.
         modality_dropout: Drops a modality of a sample while training; ``None`` for none.
         lr: Peak learning rate of AdamW. Lightning's ``LearningRateFinder`` and ``Tuner.lr_find`` set it.
         encoder_lr: Peak learning rate of the encoders' trainable parameters; ``None`` means ``lr``. The
@@ -80,7 +83,7 @@ class ExpressionModule(pl.LightningModule):
         visual_encoder: VisualEncoder | None,
         audio_encoder: AudioEncoder | None,
         fusion: FusionHead,
-        loss: FrameLoss | None = None,
+        loss: FrameLoss | _Loss | None = None,
         modality_dropout: ModalityDropout | None = None,
         lr: float = 3e-4,
         encoder_lr: float | None = None,
@@ -96,7 +99,8 @@ class ExpressionModule(pl.LightningModule):
         self.visual_encoder = visual_encoder
         self.audio_encoder = audio_encoder
         self.fusion = fusion
-        self.loss = loss or FocalLoss()
+        loss = FocalLoss() if loss is None else loss
+        self.loss = loss if isinstance(loss, FrameLoss) else TorchLoss(loss)
         self.modality_dropout = modality_dropout
         self.lr = lr
         self.encoder_lr = encoder_lr
@@ -148,6 +152,11 @@ class ExpressionModule(pl.LightningModule):
                 checkpoint_path, map_location, hparams_file, strict, weights_only, **kwargs
             )
         return module
+
+    @property
+    def backbone(self) -> nn.ModuleList:
+        """The encoders, as Lightning's ``BackboneFinetuning`` looks for them."""
+        return nn.ModuleList(e for e in (self.visual_encoder, self.audio_encoder) if e is not None)
 
     def encode(self, batch: Batch) -> Features:
         """Run both encoders on a batch of windows or chunks."""
@@ -213,6 +222,7 @@ class ExpressionModule(pl.LightningModule):
         for loader, state in zip(stateful, self._loaders, strict=False):
             loader.load_state_dict(state)
         self._loaders = []
+        self._set_rates()  # by the number of steps that there are to be now
         if self._generators is None or len(self._generators) != self.trainer.world_size:
             if self.trainer.world_size > 1:
                 torch.manual_seed(torch.initial_seed() + self.global_rank)
@@ -309,7 +319,7 @@ class ExpressionModule(pl.LightningModule):
         ]
         optimizer = torch.optim.AdamW(groups, weight_decay=self.weight_decay)
         self._count_steps()
-        scheduler = torch.optim.lr_scheduler.LambdaLR(
+        scheduler = Schedule(
             optimizer, lambda step: warmup_cosine(step, int(self.warmup * self._steps), self._steps)
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
@@ -319,15 +329,20 @@ class ExpressionModule(pl.LightningModule):
 
         They set ``lr`` and the batch size; the schedule would fall back to what it was made with.
         """
+        finetuned = any(isinstance(c, BaseFinetuning) for c in self.trainer.callbacks)  # type: ignore[attr-defined]
+        if finetuned and self.trainer.world_size > 1:
+            raise InputError(
+                "what a finetuning callback unfreezes is not synchronised over several processes: train with "
+                "--trainer.devices 1, or with encoder_lr instead"
+            )
         self._count_steps()
+        self._set_rates()
+
+    def _set_rates(self) -> None:
         for config in self.trainer.lr_scheduler_configs:
-            scheduler = config.scheduler
-            if not isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR):
-                continue  # of a subclass
-            groups = scheduler.optimizer.param_groups
-            scheduler.base_lrs = [self._rate_of(group.get("name", "")) for group in groups]
-            for group, base, factor in zip(groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True):
-                group["initial_lr"], group["lr"] = base, base * factor(scheduler.last_epoch)
+            if isinstance(config.scheduler, Schedule):  # neither a subclass's nor a callback's own
+                groups = config.scheduler.optimizer.param_groups
+                config.scheduler.set_rates([self._rate_of(g["name"]) for g in groups if "name" in g])
 
     def _rate_of(self, group: str) -> float:
         if group.startswith(_ENCODERS) and self.encoder_lr is not None:
@@ -335,7 +350,14 @@ class ExpressionModule(pl.LightningModule):
         return self.lr
 
     def _count_steps(self) -> None:
-        steps = self.trainer.estimated_stepping_batches
+        trainer = self.trainer
+        steps = trainer.estimated_stepping_batches
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            # Lightning takes what the first epoch accumulates for that of all.
+            if isinstance(callback, GradientAccumulationScheduler) and (trainer.max_epochs or -1) > 0:
+                epochs = map(callback.get_accumulate_grad_batches, range(trainer.max_epochs or 0))
+                planned = sum(math.ceil(trainer.num_training_batches / batches) for batches in epochs)
+                steps = planned if trainer.max_steps == -1 else min(planned, trainer.max_steps)
         if math.isinf(steps):
             raise InputError("the cosine schedule needs an end: set trainer.max_epochs or trainer.max_steps")
         self._steps = int(steps)
@@ -446,6 +468,24 @@ class ExpressionModule(pl.LightningModule):
         else:
             # Lightning hands such a description to jsonargparse when it loads the checkpoint.
             self.save_hyperparameters({**plain, **described, "_instantiator": INSTANTIATOR}, logger=False)
+
+
+class Schedule(torch.optim.lr_scheduler.LambdaLR):
+    """Factors on the learning rates of the groups that there were when it was made.
+
+    Groups that a callback adds later (Lightning's ``BackboneFinetuning``) keep what that sets.
+    """
+
+    def get_lr(self) -> list[float | Tensor]:
+        """The rates of all groups."""
+        rates = super().get_lr()
+        return [*rates, *(group["lr"] for group in self.optimizer.param_groups[len(rates) :])]
+
+    def set_rates(self, peaks: list[float]) -> None:
+        """Take other peaks, and set the rates of the step at hand by them."""
+        self.base_lrs = list(peaks)
+        for group, peak, factor in zip(self.optimizer.param_groups, peaks, self.lr_lambdas, strict=False):
+            group["initial_lr"], group["lr"] = peak, peak * factor(self.last_epoch)
 
 
 def warmup_cosine(step: int, warmup_steps: int, total_steps: int) -> float:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import yaml
+from torch.nn.modules import loss as losses
 
 from abaw.errors import InputError
 
@@ -78,6 +79,8 @@ def _within(name: str, prefixes: Iterable[str]) -> bool:
 def _is_own(name: str) -> bool:
     """Whether a name is that of a class of ours or of Lightning's."""
     module, _, attribute = name.rpartition(".")
+    if module in ("torch.nn", "torch.nn.modules.loss"):  # a loss is made of plain numbers alone
+        return attribute in losses.__all__
     # A module that is private or named __main__ does things when it is imported.
     if not _within(module, _OWN) or any(part.startswith("_") for part in name.split(".")):
         return False

@@ -4,10 +4,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import lightning.pytorch as pl
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, StochasticWeightAveraging
 from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from abaw.errors import InputError
 
 
 def is_accumulating(trainer: pl.Trainer) -> bool:
@@ -45,7 +47,16 @@ class RunCheckpoint(ModelCheckpoint):
         self._step_of_last = 0
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Settle the folder."""
+        """Settle the folder.
+
+        Raises:
+            InputError: If a callback changes the weights when the last checkpoint is written.
+        """
+        if any(isinstance(c, StochasticWeightAveraging) for c in trainer.callbacks):  # type: ignore[attr-defined]
+            raise InputError(
+                "StochasticWeightAveraging takes its average after the last checkpoint is written, so none "
+                "holds it: take WeightAveraging or EMAWeightAveraging, whose averages are validated and saved"
+            )
         if self.dirpath is None:
             self.dirpath = str(Path(trainer.default_root_dir) / "checkpoints")
         super().setup(trainer, pl_module, stage)
