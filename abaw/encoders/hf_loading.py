@@ -5,13 +5,13 @@ import textwrap
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from types import MethodType
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from abaw.encoders.hf_pictures import interpolating
+from abaw.encoders.hf_positions import keep_positions
 from abaw.encoders.hf_sizes import check_sizes
 from abaw.encoders.hf_source import Source, refusal
 from abaw.encoders.no_code import check_config, check_overrides
@@ -193,7 +193,7 @@ class Backbone(nn.Module):
         super().__init__()
         self.model = model.eval().requires_grad_(not freeze)
         self._arguments = interpolating(model) if _is_of_another_size(model, example) else {}
-        _keep_position_indices(model, example)
+        keep_positions(model, example)
         _see_all_patches(model)
         self.freeze = freeze
         if not freeze:
@@ -241,26 +241,6 @@ def keep_all_patches(sequence: Tensor, noise: Tensor | None = None) -> tuple[Ten
     """Take the place of transformers' function of this name: patches, what is masked, the way back."""
     order = torch.arange(sequence.shape[1], device=sequence.device).expand(sequence.shape[:2])
     return sequence, sequence.new_zeros(sequence.shape[:2]), order
-
-
-def _keep_position_indices(model: nn.Module, example: Tensor) -> None:
-    """Keep BEiT's relative positions beside its weights.
-
-    transformers makes them on the host: each layer of each call would wait for the device, to copy them.
-    """
-    for module in model.modules():
-        if hasattr(module, "generate_relative_position_index"):
-            patch: Any = model.config.patch_size  # type: ignore[union-attr]
-            window = (example.shape[2] // patch, example.shape[3] // patch)
-            index = module.generate_relative_position_index(window)  # type: ignore[operator]
-            module.register_buffer("position_index", index, persistent=False)
-            kept: Any = MethodType(generate_relative_position_index, module)
-            module.generate_relative_position_index = kept
-
-
-def generate_relative_position_index(self: nn.Module, window_size: tuple[int, int]) -> Tensor:
-    """Take the place of transformers' function of this name; crops are always of one size."""
-    return cast(Tensor, self.position_index)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from waiting import NothingFromTheHost
 
 from abaw.encoders import HFAudioEncoder
 from abaw.errors import InputError
@@ -170,3 +171,20 @@ def test_bf16_autocast_stays_close(wavlm: dict[str, Any]) -> None:
     features.square().sum().backward()
     assert all(p.grad.isfinite().all() for p in encoder.parameters() if p.grad is not None)
     torch.testing.assert_close(features, exact, atol=0.15, rtol=0)
+
+
+@torch.no_grad()
+def test_nothing_waits_for_a_copy_of_its_positions(wavlm: dict[str, Any]) -> None:
+    encoder = HFAudioEncoder(pretrained=False, config_overrides=wavlm).to("meta")
+    with NothingFromTheHost():
+        encoder.encode_sound(torch.zeros(2, RATE, device="meta"))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("length", [1, 49, 2000])  # the farthest bucket begins at 800
+def test_positions_are_those_of_transformers(wavlm: dict[str, Any], length: int) -> None:
+    attention = (
+        HFAudioEncoder(pretrained=False, config_overrides=wavlm).backbone.model.encoder.layers[0].attention
+    )
+    expected = type(attention).compute_bias(attention, length, length)
+    assert torch.equal(attention.compute_bias(length, length), expected)

@@ -7,8 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from waiting import NothingFromTheHost
 
 from abaw.encoders import HFVisualEncoder
 
@@ -227,14 +226,6 @@ def test_bf16_autocast_stays_close(beit: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("kind", ["use_relative_position_bias", "use_shared_relative_position_bias"])
 def test_no_layer_waits_for_a_copy_of_its_positions(beit: dict[str, Any], kind: str) -> None:
-    class NothingFromTheHost(TorchDispatchMode):
-        """On the meta device, as on a GPU, operators may be given indices on the host: they wait for them."""
-
-        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-            tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor) and leaf.ndim]
-            assert {tensor.device.type for tensor in tensors} <= {"meta"}, function
-            return function(*args, **(kwargs or {}))
-
     torch.manual_seed(0)
     options = beit | {"use_shared_relative_position_bias": False, kind: True}
     encoder = HFVisualEncoder(pretrained=False, config_overrides=options).to("meta")
