@@ -233,9 +233,10 @@ def _in_span(
 def _frame_of_sample(batch: Batch) -> Tensor:
     """The frame nearest to each sample of sound, int64 (B, S); never padding, where there is a frame."""
     time = batch["time"].masked_fill(batch["frame"] < 0, torch.inf)
-    borders = (time[:, 1:] + time[:, :-1]) / 2
+    # Products alone: a GPU divides by a number as it multiplies by the inverse, and on a border that decides.
+    borders = (time[:, 1:] + time[:, :-1]) * (SAMPLE_RATE / 2)
     audio = batch["audio"]
-    samples = torch.arange(audio.shape[1], device=time.device, dtype=time.dtype) / SAMPLE_RATE
+    samples = torch.arange(audio.shape[1], device=time.device, dtype=time.dtype)
     return torch.searchsorted(borders.contiguous(), samples.expand(audio.shape).contiguous(), right=True)
 
 

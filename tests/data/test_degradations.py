@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from abaw.data.degradations import blank_frames, drop_modality, freeze_frames, lose_frames, shift_sound
 
@@ -380,6 +381,26 @@ def test_refuses_wrong_arguments(lose: Callable[..., Any]) -> None:
             lose(features("a"), "video", rate)
     with pytest.raises(ValueError, match="span must be at least 1"):
         lose(features("a"), "video", 0.5, span=0)
+
+
+class InverseInsteadOfDivision(TorchFunctionMode):
+    """What PyTorch's CUDA kernels make of a division by a number: a product with its inverse, rounded."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function in (Tensor.div, Tensor.true_divide, Tensor.__truediv__) and isinstance(
+            args[1], int | float
+        ):
+            return args[0] * (1 / torch.tensor(args[1], dtype=args[0].dtype)).item()
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("kind", [make, features])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_the_last_digit_of_a_division_decides_nothing(name: str, kind: Callable[..., dict[str, Any]]) -> None:
+    expected = FUNCTIONS[name](kind("a", "b"))
+    with InverseInsteadOfDivision():
+        changed = FUNCTIONS[name](kind("a", "b"))
+    assert equal(expected, changed)
 
 
 @pytest.mark.gpu
