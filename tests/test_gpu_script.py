@@ -15,6 +15,8 @@ import pytest
 import torch
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from torch.autograd import DeviceType
+from torch.profiler import ProfilerActivity
 
 CHECKOUT = Path(__file__).parents[1]
 BENCHMARKS = CHECKOUT / "benchmarks"
@@ -191,6 +193,47 @@ def test_waits_are_counted_by_place(gpu, monkeypatch):
     assert modes == ["warn", "default"]
     assert list(places.values()) == [2]
     assert re.fullmatch(r".*test_gpu_script\.py:\d+", next(iter(places)))
+
+
+def test_idle_is_what_no_kernel_fills(gpu, monkeypatch):
+    device = gpu("device")
+
+    class Event:
+        def __init__(
+            self, name: str, begin: int, length: int, kind=DeviceType.CUDA, annotation=False
+        ) -> None:
+            said = {"name": name, "start_ns": begin, "duration_ns": length, "device_type": kind}
+            for entry, value in (said | {"is_user_annotation": annotation}).items():
+                setattr(self, entry, lambda value=value: value)
+
+    # As a GPU's profile has them: C++ names its lambdas with a "#", and so does PyTorch its ranges.
+    copy = "void at::native::elementwise_kernel<at::native::direct_copy_kernel_cuda()::{lambda()#3}>"
+    events = [
+        Event("gemm", 0, 300_000_000),
+        Event(copy, 200_000_000, 300_000_000),
+        Event("Optimizer.step#AdamW.step", 0, 1_000_000_000, annotation=True),
+        Event("cudaLaunchKernel", 0, 1_000_000_000, kind=DeviceType.CPU),
+    ]
+
+    class Profile:
+        def __init__(self, activities: list[ProfilerActivity]) -> None:
+            assert activities == [ProfilerActivity.CUDA]
+            self.profiler = self.kineto_results = self
+
+        def __enter__(self) -> None: ...
+
+        def __exit__(self, *exception: object) -> None: ...
+
+        def events(self) -> list[Event]:
+            return events
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(device, "profile", Profile)
+    monkeypatch.setattr(device, "clock", iter([10.0, 11.0]).__next__)
+    with device.Watch() as watch:
+        pass
+    assert watch.idle() == pytest.approx(0.5)
+    assert [line.split(" ms  ")[1] for line in watch.kernels().splitlines()] == ["gemm", copy]
 
 
 @pytest.mark.slow

@@ -123,9 +123,7 @@ class Watch:
             (event.start_ns(), event.start_ns() + event.duration_ns(), event.name())
             for event in events
             # An annotation spans what it annotates, gaps included.
-            if event.device_type() == self._type
-            and not event.is_user_annotation()
-            and "#" not in event.name()
+            if event.device_type() == self._type and not event.is_user_annotation()
         ]
 
     def idle(self) -> float:

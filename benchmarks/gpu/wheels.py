@@ -7,6 +7,7 @@ from pathlib import Path
 
 MACHINE = (
     "einops",
+    "filelock",
     "huggingface-hub",
     "hypothesis",
     "lightning",
