@@ -36,6 +36,7 @@ The exit status is 0, 2 for what was given wrong, or 1 for an error in a class o
 PACKAGES = {
     "av": "av",
     "cv2": "opencv-python-headless",
+    "filelock": "filelock",
     "jsonargparse": "jsonargparse",
     "lightning": "lightning",
     "matplotlib": "matplotlib",

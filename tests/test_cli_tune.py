@@ -81,7 +81,7 @@ def test_predictions_take_the_run_s_file_and_another_checkpoint_does_not(
 
 def test_too_few_folds_are_told_in_one_line(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["tune", f"--run={run}", QUIET, "--folds=2"]) == 2
-    assert "abaw: error: folds must be from 3 to" in capsys.readouterr().err
+    assert "abaw: error: folds must be at least 3, not 2." in capsys.readouterr().err
 
 
 def test_parameters_are_not_fitted_to_another_checkpoint_s_scores(
