@@ -76,6 +76,20 @@ def test_a_part_that_fails_costs_its_own_figures_alone(gpu, tmp_path, monkeypatc
     assert [running(int(pid)) for pid in hung.split()] == [False, False]
 
 
+def test_a_part_has_what_earlier_ones_left(gpu, tmp_path, monkeypatch):
+    run: ModuleType = gpu("run")
+    (tmp_path / "fake.py").write_text(FAKE)
+    parts = {"good": run.Part("Good", 1000, "fake:good"), "next": run.Part("Next", 5, "fake:good")}
+    monkeypatch.setattr(run, "PARTS", parts)
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{BENCHMARKS}"}
+    results = run.Results(tmp_path / "out", "card", "")
+    spare = run.run_stage([run.Process("good", tmp_path, False, environment)], results)
+    assert 500 < spare < 1000
+    last = run.Process("next", tmp_path, False, environment, spare)
+    assert last.seconds == 5 + int(spare)
+    assert run.run_stage([last], results) > 500
+
+
 def running(pid: int) -> bool:
     stat = Path(f"/proc/{pid}/stat")
     return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"

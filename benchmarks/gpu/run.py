@@ -29,7 +29,7 @@ class Part:
 
     Attributes:
         title: What the table calls it.
-        seconds: Its limit.
+        seconds: Its limit; what earlier parts have left of theirs is added.
         function: What it runs, ``module:function``.
     """
 
@@ -39,7 +39,7 @@ class Part:
 
 
 PARTS = {
-    "prepare": Part("what the parts work on", 100, "gpu.prepare:measure"),
+    "prepare": Part("what the parts work on", 115, "gpu.prepare:measure"),
     "tests": Part("tests marked gpu", 115, "gpu.suite:measure"),
     "quickstart": Part("quickstart", 115, "gpu.quickstart:measure"),
     "ceilings": Part("ceilings of the card", 20, "gpu.ceilings:measure"),
@@ -71,10 +71,12 @@ print(json.dumps({
 class Process:
     """A part that runs."""
 
-    def __init__(self, name: str, scratch: Path, small: bool, environment: dict[str, str]) -> None:
+    def __init__(
+        self, name: str, scratch: Path, small: bool, environment: dict[str, str], spare: float = 0.0
+    ) -> None:
         self.name, self.part = name, PARTS[name]
         self.rows_file, self.log_file = scratch / f"{name}.rows", scratch / f"{name}.log"
-        self.seconds = SMALL_SECONDS if small else self.part.seconds
+        self.seconds = SMALL_SECONDS if small else self.part.seconds + int(spare)
         self.deadline = time.time() + self.seconds
         command = [sys.executable, "-m", "gpu.part", self.part.function, self.part.title, str(self.rows_file)]
         command += [str(self.deadline), *(["--small"] if small else [])]
@@ -169,9 +171,12 @@ def run(out: Path, wheels: Path | None, small: bool, only: Sequence[str]) -> int
             raise SystemExit("gpu.sh: PyTorch sees no CUDA device; --small runs on the CPU")
         device = "small" if small else machine["device"]
         results = Results(out, device, heading(device, machine))
+        spare = 0.0
         for stage in SMALL_STAGES if small else STAGES:
             chosen = [name for name in stage if name in only or not only or name == "prepare"]
-            run_stage([Process(name, scratch, small, environment) for name in chosen], results)
+            if chosen:
+                parts = [Process(name, scratch, small, environment, spare) for name in chosen]
+                spare = run_stage(parts, results)
         print(results.text(), end="")
         print(
             f"{time.time() - begin:.0f} s; written to {results.table}, what the parts said to {results.log}"
@@ -179,8 +184,8 @@ def run(out: Path, wheels: Path | None, small: bool, only: Sequence[str]) -> int
         return int(results.failed())
 
 
-def run_stage(processes: list[Process], results: Results) -> None:
-    """Wait for parts that run side by side."""
+def run_stage(processes: list[Process], results: Results) -> float:
+    """Wait for parts that run side by side; the seconds that they leave, which the next ones have too."""
     running = list(processes)
     try:
         while running:
@@ -192,6 +197,7 @@ def run_stage(processes: list[Process], results: Results) -> None:
     finally:
         for process in running:
             process.stop()
+    return max(0.0, max(process.deadline for process in processes) - time.time())
 
 
 def heading(device: str, machine: dict[str, str]) -> str:

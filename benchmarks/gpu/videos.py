@@ -13,7 +13,6 @@ from abaw.encoders import HFAudioEncoder, HFVisualEncoder
 from abaw.engine import VideoAssembler, WindowVoter
 from abaw.fusion import DualBranchTransformer
 from gpu.device import Watch, clock, device, peak_bytes, restart_peak, total_bytes, waits, workers
-from gpu.encoders import FRAME_RATE
 from gpu.prepare import RATE, clip_seconds
 from gpu.report import Goal, Report, Sizes
 
@@ -86,7 +85,7 @@ def measure(report: Report, sizes: Sizes) -> None:
                 limit=median(alone),
                 limit_is="encoders alone",
                 goal=SHARE,
-                note=f"{median(whole) / FRAME_RATE:.1f} × real time",
+                note=f"{median(whole) / RATE:.1f} × real time, {reader.options['num_workers']} workers",
             )
             limit = total_bytes()
             report.row(
