@@ -113,5 +113,4 @@ def test_a_command_says_in_a_line_what_to_install() -> None:
 def test_what_the_commands_need_is_installed_with_them() -> None:
     block = (ROOT / "pyproject.toml").read_text().split("\ndependencies = [\n")[1].split("\n]\n")[0]
     needed = set(re.findall(r'^  "([\w.-]+)', block, re.MULTILINE))
-    brought_by_torch = {"filelock", "typing-extensions"}
-    assert needed == {*PACKAGES.values(), "torch", "einops", "numpy", *brought_by_torch}
+    assert needed == {*PACKAGES.values(), "torch", "einops", "numpy", "typing-extensions"}
