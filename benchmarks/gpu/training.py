@@ -19,8 +19,8 @@ WARM, TIMED, WATCHED = 5, 11, 4
 """Steps of each kind, 20 in all."""
 
 
-class Enough(Exception):
-    """The steps are done; there is nothing to validate or to save."""
+class Enough(BaseException):
+    """The steps are done; there is nothing to validate or to save, and nothing for ``abaw`` to tell."""
 
 
 class Meter(pl.Callback):
