@@ -170,6 +170,12 @@ def test_wheels_are_what_the_machine_lacks(gpu):
     assert lacking == set(wheels.NEEDED)
 
 
+def test_the_table_says_why_a_command_failed(gpu, tmp_path):
+    (tmp_path / "other.txt").touch()
+    with pytest.raises(RuntimeError, match=r"^abaw synth ended with status 2: abaw: error: .*no synthetic"):
+        gpu("command").command("synth", str(tmp_path))
+
+
 def test_gpu_clock_gives_seconds(gpu, monkeypatch):
     device = gpu("device")
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
-from abaw.cli import main
 from abaw.postprocess.scores import load_scores
+from gpu.command import command
 from gpu.device import workers
 from gpu.prepare import CORPUS
 from gpu.report import Goal, Report, Sizes
@@ -23,16 +23,6 @@ SMALL = {
     "model.audio_encoder.init_args.out_features": 16,
     "model.fusion.init_args.dim": 16,
 }
-
-
-def command(*arguments: str) -> None:
-    """Run ``abaw``.
-
-    Raises:
-        RuntimeError: It ended with another status than 0.
-    """
-    if status := main(arguments):
-        raise RuntimeError(f"abaw {arguments[0]} ended with status {status}")
 
 
 def wait_for(path: Path, report: Report) -> None:

@@ -218,6 +218,7 @@ def environment_of(scratch: Path, small: bool) -> dict[str, str]:
     changed = {
         "PYTHONPATH": os.pathsep.join([*map(str, paths), os.environ.get("PYTHONPATH", "")]),
         "PYTHONUNBUFFERED": "1",
+        "ABAW_DEBUG": "1",  # the log is all that is left of the machine
         "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // 2)),  # three processes run side by side
         "HF_HUB_OFFLINE": "1",
         "TMPDIR": str(scratch),

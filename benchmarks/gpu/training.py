@@ -7,10 +7,10 @@ import lightning.pytorch as pl
 import torch
 from large_encoders import AUDIO, VISUAL
 
-from abaw.cli import main
 from abaw.data.batch import on_host
 from abaw.encoders import HFAudioEncoder, HFVisualEncoder
 from gpu.ceilings import matrix_rate
+from gpu.command import command
 from gpu.device import Watch, clock, flops, peak_bytes, restart_peak, total_bytes, workers
 from gpu.prepare import CORPUS
 from gpu.report import Report, Sizes
@@ -80,9 +80,8 @@ def train(sizes: Sizes, frozen: bool, batch_size: int) -> Meter:
     """Train the steps.
 
     Raises:
-        RuntimeError: The command refused its input or ended before the steps were done, or a loss is not
-            finite.
-        torch.OutOfMemoryError: The batch is too large for the card.
+        RuntimeError: The command failed, for want of memory for one, or ended before the steps were done, or
+            a loss is not finite.
     """
     config = sizes.source / "examples" / "affwild2_beit_wavlm.yaml"
     slots = ("visual_encoder", "audio_encoder")
@@ -90,14 +89,14 @@ def train(sizes: Sizes, frozen: bool, batch_size: int) -> Meter:
     with tempfile.TemporaryDirectory() as run:
         where = [f"--trainer.default_root_dir={run}", f"--data.batch_size={batch_size}"]
         try:
-            status = main(["fit", f"--config={config}", *options(sizes.small), *freeze, *where])
+            command("fit", f"--config={config}", *options(sizes.small), *freeze, *where)
         except Enough:
             meter = Meter.last
             assert meter is not None
             if not torch.stack(meter.losses).isfinite().all():
                 raise RuntimeError("a loss is not finite") from None
             return meter
-    raise RuntimeError(f"the steps were not done: abaw fit ended with status {status}")
+    raise RuntimeError("the corpus has fewer steps than are measured")
 
 
 @torch.no_grad()
