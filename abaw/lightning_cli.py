@@ -8,6 +8,7 @@ from typing import Any
 from jsonargparse import ArgumentError, Namespace
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import LightningDataModule
 from lightning.pytorch.callbacks import BatchSizeFinder, Callback, LearningRateFinder
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
@@ -29,9 +30,8 @@ from abaw.callbacks import (
 )
 from abaw.callbacks.stop import exit_status, stopping_at_once
 from abaw.checkpoint_file import read_checkpoint
-from abaw.class_counts import class_counts_for
+from abaw.class_counts import class_counts_for, class_names_of
 from abaw.config_parser import ConfigParser
-from abaw.data.base import WindowDataModule
 from abaw.encoders.kept import encoders_of
 from abaw.ensemble import predict_average
 from abaw.errors import InputError
@@ -106,9 +106,9 @@ class ExpressionCLI(LightningCLI):
         parser.link_arguments("data.init_args.window", "inference.window")
         parser.link_arguments("data.init_args.frame_step", "inference.frame_step")
         parser.link_arguments("data.init_args.template", "predictions.template")
-        parser.link_arguments("data.class_names", "model.class_names", apply_on="instantiate")
+        parser.link_arguments("data", "model.class_names", compute_fn=class_names_of, apply_on="instantiate")
         head = "model.fusion.init_args"
-        parser.link_arguments("data.num_classes", f"{head}.num_classes", apply_on="instantiate")
+        parser.link_arguments("data", f"{head}.num_classes", compute_fn=_num_classes, apply_on="instantiate")
         parser.link_arguments(
             "data", "model.loss.init_args.class_counts", compute_fn=self._class_counts, apply_on="instantiate"
         )
@@ -195,7 +195,7 @@ class ExpressionCLI(LightningCLI):
             )
         self._start_from = read_checkpoint(checkpoint or weights) if checkpoint or weights else None
 
-    def _class_counts(self, data: WindowDataModule[Any]) -> list[int] | None:
+    def _class_counts(self, data: LightningDataModule) -> list[int] | None:
         # What is tested or predicted with a model was settled when it was trained.
         trained = None if self.subcommand == "fit" else self._start_from
         return class_counts_for(self._get(self.config, "model").get("loss"), data, trained)
@@ -224,8 +224,9 @@ class ExpressionCLI(LightningCLI):
         trained, asked = self._start_from["hyper_parameters"]["class_names"], list(self.model.class_names)
         if trained != asked:
             start = self._get(self.config, "ckpt_path") or self._get(self.config, "weights")
+            corpus = getattr(self.datamodule, "root", type(self.datamodule).__name__)
             raise InputError(
-                f"{start} was trained on the classes {','.join(trained)}, but {self.datamodule.root} has "
+                f"{start} was trained on the classes {','.join(trained)}, but {corpus} has "
                 f"{','.join(asked)}: take the corpus of its classes"
             )
         check_features_of(self._start_from, self.model, self.datamodule)
@@ -239,11 +240,12 @@ class ExpressionCLI(LightningCLI):
     def _refuse_other_folds(self, trained: Any) -> None:
         """Videos that the model was trained on give no honest score."""
         asked = self.datamodule.hparams
-        same_corpus = Path(trained.get("root", "")).resolve() == Path(asked["root"]).resolve()
+        same_corpus = Path(trained.get("root", "")).resolve() == Path(asked.get("root", "")).resolve()
         for key in ("folds", "fold"):
-            if same_corpus and trained.get(key) != asked[key]:
+            before, now = trained.get(key), asked.get(key)
+            if same_corpus and before != now:
                 raise InputError(
-                    f"the model was trained with data.{key}={trained.get(key)}; with data.{key}={asked[key]} "
+                    f"the model was trained with data.{key}={before}; with data.{key}={now} "
                     "it would be scored on videos that it was trained on: leave the option out"
                 )
 
@@ -319,6 +321,10 @@ class ExpressionCLI(LightningCLI):
         return kwargs | {"weights_only": True} | settled.get(subcommand, {})
 
 
+def _num_classes(data: LightningDataModule) -> int:
+    return len(class_names_of(data))
+
+
 def _epochs_of(checkpoint: dict[str, Any]) -> int:
     """How many epochs a checkpoint's training has ended."""
     return int(checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
@@ -390,7 +396,7 @@ def _start(command: str, arguments: list[str]) -> ExpressionCLI:
         return ExpressionCLI(
             given,
             ExpressionModule,
-            WindowDataModule,
+            LightningDataModule,
             subclass_mode_data=True,
             trainer_class=ExpressionTrainer,
             args=[command, *arguments],

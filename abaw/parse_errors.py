@@ -44,7 +44,7 @@ def explain(error: Exception, given: Given | None = None, known: Collection[str]
         given: Where the user gave what; ``None`` names no places.
         known: All keys of the command.
     """
-    text = str(error)
+    text = _without_alternative(str(error))
     given = given or Given()
     if unknown := re.search(r"does not accept option '(.+?)'", text):
         place = given.place(unknown[1])
@@ -67,6 +67,13 @@ def explain(error: Exception, given: Given | None = None, known: Collection[str]
         key = said.partition(":")[0]
     value = re.search(r"Got value: (.+)", said)
     return f"{given.place(key, value and value[1])}{said}"
+
+
+def _without_alternative(text: str) -> str:
+    """What was said of a loss, without that it is none of torch's, or none of ours where it is torch's."""
+    refusal = "Import path \\S+ does not correspond to a subclass of {}\\b"
+    kinds = [kind for kind in ("_Loss", "FrameLoss") if re.search(refusal.format(kind), text)]
+    return re.sub(f".*{refusal.format(kinds[0])}.*", "", text) if kinds else text
 
 
 def _unknown_argument(argument: str, known: Collection[str]) -> str:
@@ -177,7 +184,8 @@ def explain_constructor(
         fixed: The sections whose class is not chosen.
         given: Where the user gave what.
     """
-    while isinstance(error.__cause__, Exception) and str(error).startswith("Problem with given class_path"):
+    wrapped = ("Problem with given class_path", "Call to compute_fn of link")
+    while isinstance(error.__cause__, Exception) and str(error).startswith(wrapped):
         error = error.__cause__  # the parser's word on what a constructor raised
     key, kind = _being_made(error, config, fixed)
     refused = isinstance(error, (ValueError, MisconfigurationException))

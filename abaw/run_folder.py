@@ -2,12 +2,14 @@
 
 import os
 from contextlib import suppress
+from inspect import signature
 from pathlib import Path
 from typing import Any, Final
 
+import yaml
 from lightning.pytorch.cli import SaveConfigCallback
 
-from abaw.callbacks import RunCheckpoint
+from abaw.callbacks import RunCheckpoint, SlidingWindowInference
 from abaw.errors import InputError
 from abaw.files import replacing
 from abaw.folder_lock import LockingCallback
@@ -69,9 +71,9 @@ class RunConfig(SaveConfigCallback, LockingCallback):
         kept.model.lr = getattr(pl_module, "lr", kept.model.lr)
         data = kept.data.get("init_args", {})
         if "batch_size" in data:
-            data.batch_size = trainer.datamodule.batch_size
+            data.batch_size = getattr(trainer.datamodule, "batch_size", data.batch_size)
         with replacing(path) as partial:
-            text = self.parser.dump(kept, skip_none=False, skip_validation=True)
+            text = _with_unlinked(kept, self.parser.dump(kept, skip_none=False, skip_validation=True))
             partial.write_text(text, encoding="utf-8")
 
     def _replace_run(self, trainer: Any, pl_module: Any, folders: set[Path]) -> None:
@@ -84,3 +86,23 @@ class RunConfig(SaveConfigCallback, LockingCallback):
         self.save_config(trainer, pl_module, "fit")
         for path in checkpoints:
             Path(f"{path}{ASIDE}").unlink(missing_ok=True)
+
+
+def _with_unlinked(config: Any, text: str) -> str:
+    """Add to a written configuration what follows from most data, where these don't say it."""
+    defaults = signature(SlidingWindowInference).parameters
+    follows = {
+        "inference": {key: defaults[key].default for key in ("window", "frame_step")},
+        "predictions": {"template": None},
+    }
+    said = config.data.get("init_args", {})
+    missing = {
+        part: {key: config[part].get(key, default) for key, default in values.items() if key not in said}
+        for part, values in follows.items()
+    }
+    if not any(missing.values()):
+        return text
+    tree = yaml.safe_load(text)
+    for part, values in missing.items():
+        tree[part].update(values)
+    return str(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True))

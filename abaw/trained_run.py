@@ -56,7 +56,8 @@ class TrainedRun:
         config = read_yaml(config_file)
         try:
             data, inference = config["data"].get("init_args", config["data"]), config["inference"]
-            voting = {key: data[key] for key in ("window", "frame_step")}
+            # Data that are none of ours need not say it.
+            voting = {key: data[key] if key in data else inference[key] for key in ("window", "frame_step")}
             voting |= {key: inference[key] for key in _VOTING}
             half = _HALF.get(config["trainer"]["precision"])
         except (LookupError, TypeError, AttributeError) as error:

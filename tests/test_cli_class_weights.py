@@ -88,8 +88,13 @@ def test_losses_of_frequencies_take_those_of_the_fold(loss: str, corpus: Path, t
     ("option", "words"),
     [
         (f"{ALPHA}=invers", "no scheme 'invers' of class weights; there are inverse, sqrt, effective"),
-        (f"{ALPHA}=[1, heavy]", "Expected a <class 'float'>. Got value: heavy"),
-        ("--model.loss=BalancedSoftmax", "there are BalancedSoftmaxLoss, FocalLoss, LogitAdjustedLoss"),
+        (f"{ALPHA}=[1, heavy]", "Got value: heavy"),
+        ("--model.loss=BalancedSoftmax", "There are BalancedSoftmaxLoss, FocalLoss, LogitAdjustedLoss"),
+        ("--model.loss=ConcatFusion", "ConcatFusion is no FrameLoss"),
+        (
+            "--model.loss={class_path: torch.nn.CrossEntropyLoss, init_args: {gamma: 2}}",
+            "CrossEntropyLoss has no argument 'gamma'",
+        ),
         ("--model.loss.init_args.class_counts=[1, 2]", "follows from the training labels: leave it out"),
     ],
 )
