@@ -15,17 +15,8 @@ def measure(report: Report, sizes: Sizes) -> None:
         path for path in sorted(sizes.source.glob("tests/**/test_*.py")) if "mark.gpu" in path.read_text()
     ]
     results = sizes.scratch / "tests.xml"
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-v",
-        "-m",
-        "gpu",
-        "-p",
-        "no:cacheprovider",
-        f"--junitxml={results}",
-    ]
+    command = [sys.executable, "-m", "pytest", "-v", "-m", "gpu"]
+    command += ["-p", "no:cacheprovider", f"--junitxml={results}"]
     configuration = ["-c", str(sizes.source / "pyproject.toml"), "--rootdir", str(sizes.source)]
     with report.guard("tests"):
         subprocess.run([*command, *configuration, *map(str, files)], check=False)
