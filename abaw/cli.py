@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from abaw.bugs import tell_bug
 from abaw.errors import InputError, OwnCodeError, did_you_mean
+from abaw.files import FULL
 from abaw.streams import prepare_streams
 from abaw.version import __version__
 
@@ -89,7 +90,8 @@ def _tell(error: Exception) -> tuple[str, int]:
         # A loader's process wraps the line in its stack trace, and puts the line last.
         return " ".join(str(error).rpartition("abaw.errors.InputError: ")[2].split()), 2
     if isinstance(error, OSError):
-        return f"{error.filename or 'input or output'}: {error.strerror or error}", 2
+        hint = "; make room there, or choose another folder" if error.errno in FULL else ""
+        return f"{error.filename or 'input or output'}: {error.strerror or error}{hint}", 2
     if isinstance(error, ModuleNotFoundError):
         missing = (error.name or "").partition(".")[0]
         if missing in PACKAGES:

@@ -1,5 +1,6 @@
 """Files that are there whole or not at all, and folders without what systems leave in them."""
 
+import errno
 import os
 import unicodedata
 from collections.abc import Iterator
@@ -9,6 +10,9 @@ from tempfile import TemporaryFile
 from typing import Final
 
 from abaw.errors import InputError
+
+FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the system answers where nothing more can be written: no space left, a quota, or a limit on files."""
 
 _STRAY: Final = {"thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "#recycle", "__macosx", "lost+found"}
 
@@ -139,6 +143,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Raises:
         InputError: If the path is a folder's.
+        OSError: If it can't be written; it says which file.
     """
     if path.is_dir():
         raise InputError(f"{path}: is a folder; give the name of a file")
@@ -150,5 +155,11 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         temporary.chmod(mode)  # some writers make files that nobody else may read
         os.replace(temporary, path)
+    except OSError as error:
+        # Where a disk is full, the system doesn't say which file it was; else it says the temporary name.
+        nameless = error.filename is None and error.errno in FULL
+        if not nameless and error.filename != str(temporary):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)

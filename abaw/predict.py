@@ -1,6 +1,5 @@
 """One video, one call: expressions over time, without a corpus or a Trainer."""
 
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +22,7 @@ from abaw.errors import InputError
 from abaw.labels import IGNORE_INDEX
 from abaw.module import ExpressionModule
 from abaw.postprocess import Average, Weighting, likeliest
+from abaw.scratch import scratch_folder
 from abaw.timeline import Stretch, VideoPrediction
 from abaw.trained_run import TrainedRun
 
@@ -145,16 +145,16 @@ def predict_video(
         compile_encoders(model)
     autocast = nullcontext() if half is None else torch.autocast(model.device.type, half)
     with (
-        tempfile.TemporaryDirectory() as scratch,
+        scratch_folder() as scratch,
         _Steps(progress) as steps,
         torch.no_grad(),
         _evaluating(model),
         autocast,
     ):
         if crops is None and model.visual_encoder is not None and rate is not None:
-            crops = Path(scratch) / "crops"
+            crops = scratch / "crops"
             _find_faces(video, crops, face_detector, steps.step("Finding faces"))
-        chunks = open_video(video, crops, Path(scratch) / "sound", num_workers=num_workers, **reading)
+        chunks = open_video(video, crops, scratch / "sound", num_workers=num_workers, **reading)
         features = _encode(model, _ahead(chunks), steps.step("Encoding"))
         scores, covered = voter.vote(model.fusion, features, len(model.class_names))
     scores, covered = scores.cpu(), covered.cpu()

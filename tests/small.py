@@ -1,5 +1,8 @@
 """Options that make the quickstart's model small enough to train in seconds, with the same parts."""
 
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -40,3 +43,14 @@ def told_in_one_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("abaw: error: ")]
     assert len(lines) == 1
     return lines[0]
+
+
+@contextmanager
+def little_room(size: int = 4096) -> Iterator[None]:
+    """No file can be larger: the system answers as where a disk is full, with another number."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
-from small import QUICKSTART, SMALL, fit_arguments, told_in_one_line
+from small import QUICKSTART, SMALL, fit_arguments, little_room, told_in_one_line
 
 from abaw import ExpressionModule
 from abaw.callbacks import SlidingWindowInference
@@ -227,6 +228,18 @@ def test_a_modality_without_features_is_told(
     ]
     line = told_in_one_line(["fit", f"--config={QUICKSTART}", *where, *ON_FEATURES], capsys)
     assert "holds no audio features; set model.audio_encoder to null" in line
+
+
+@pytest.mark.parametrize("command", ["extract", "predict"])
+def test_a_full_disk_is_a_line_with_the_files_name(
+    run: Path, tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    where = {"extract": str(out), "predict": f"--predictions.output_dir={out}"}[command]
+    with little_room(1024):
+        line = told_in_one_line([command, f"--run={run}", where, QUIET], capsys)
+    assert re.search(rf"{out}/(scores/)?[^/]*\.safetensors: File too large; make room there, or choose", line)
+    assert not list(out.rglob("*.tmp"))
 
 
 def test_the_folder_has_to_be_said(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,12 +19,12 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from abaw.data.packets import Shifts, Survey, decode, demux, open_media, survey, unreadable
 from abaw.errors import InputError
 from abaw.files import replacing
 from abaw.fingerprint import file_fingerprint
+from abaw.tensor_file import write_tensors
 
 SAMPLE_RATE: Final = 16_000
 """Samples a second of every sound in this library."""
@@ -132,6 +132,7 @@ def cache_sound(source: Path, cache: Path, voice_alone: bool = False) -> SoundTr
 
     Raises:
         InputError: The video can't be read, or holds no picture and, if that will do, no sound either.
+        OSError: The cache can't be written.
     """
     try:
         metadata = _fingerprint(source)
@@ -148,10 +149,8 @@ def cache_sound(source: Path, cache: Path, voice_alone: bool = False) -> SoundTr
             raise InputError(f"{source}: holds neither a picture nor sound; get the file again.")
     _warn(source, found, broken)
     spans = np.array(sound.spans, dtype=np.int64).reshape(-1, 2)
-    with replacing(cache) as temporary:
-        tensors = {"spans": spans, "picture_times": found.picture_times}
-        made = {"start": repr(sound.start), "check": _check(_wav(cache))}
-        save_file(tensors, temporary, metadata | made)
+    made = {"start": repr(sound.start), "check": _check(_wav(cache))}
+    write_tensors(cache, {"spans": spans, "picture_times": found.picture_times}, metadata | made)
     return SoundTrack(_wav(cache), sound.start, spans, found.picture_times)
 
 

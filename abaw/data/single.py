@@ -8,7 +8,6 @@ from typing import Final
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 
 from abaw.data.audio import SAMPLE_RATE, SoundTrack, cache_sound
 from abaw.data.crops import CropFiles, crop_name
@@ -105,7 +104,7 @@ def _decode_sound(video: Path, cache_dir: Path) -> SoundTrack:
     try:
         cache_dir.mkdir(parents=True, exist_ok=True)
         sound = cache_sound(video, cache_dir / "sound.safetensors", voice_alone=True)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         raise InputError(
             f"{cache_dir}: the sound can't be written there; make room, or set TMPDIR. ({error})"
         ) from error

@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from rich.progress import track
-from safetensors import SafetensorError
 
 from abaw.data.audio import SoundTrack, cache_path, cache_sound, open_sound
 from abaw.errors import InputError
@@ -37,7 +36,7 @@ def open_sounds(sources: Mapping[str, Path], cache_dir: Path, num_threads: int) 
             try:
                 for job in track(as_completed(jobs), description="Decoding sound", total=len(jobs)):
                     sounds[jobs[job]] = job.result()
-            except (OSError, SafetensorError) as error:
+            except OSError as error:
                 raise _not_writable(cache_dir, error) from error
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)

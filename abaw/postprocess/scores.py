@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from abaw.errors import InputError
-from abaw.files import by_name, replacing
+from abaw.files import by_name
 from abaw.postprocess.nearest import nearest_present
 from abaw.postprocess.submission import SubmissionReport, check_submission, listed, write_submission
+from abaw.tensor_file import write_tensors
 
 _SUFFIX = ".safetensors"
 
@@ -60,12 +61,9 @@ def likeliest(scores: Tensor, covered: Tensor) -> Tensor:
 
 def save_scores(path: Path, saved: SavedScores) -> None:
     """Write ``<video>.safetensors``, whole or not at all; the metadata holds the classes' names."""
-    from safetensors.torch import save_file  # here alone: who votes and decides needs no files
-
     # Copies, since the format takes no two tensors of the same memory.
     tensors = {name: getattr(saved, name).clone(memory_format=torch.contiguous_format) for name in _TENSORS}
-    with replacing(path) as temporary:
-        save_file(tensors, temporary, {"class_names": ",".join(saved.class_names)})
+    write_tensors(path, tensors, {"class_names": ",".join(saved.class_names)})
 
 
 def load_scores(path: Path) -> SavedScores:

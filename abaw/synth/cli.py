@@ -1,6 +1,9 @@
 """``abaw synth``: write a synthetic corpus."""
 
+import signal
 import sys
+import threading
+from typing import NoReturn
 
 from abaw.command_parser import CommandParser
 
@@ -37,6 +40,10 @@ def main(argv: list[str]) -> int:
 
     from abaw.synth.corpus import write_corpus  # OpenCV and PyAV: not for --help
 
+    before = signal.getsignal(signal.SIGTERM)
+    ours = threading.current_thread() is threading.main_thread() and before == signal.SIG_DFL
+    if ours:
+        signal.signal(signal.SIGTERM, _end)
     try:
         write_corpus(
             args.root,
@@ -49,4 +56,12 @@ def main(argv: list[str]) -> int:
     except KeyboardInterrupt:
         print("abaw synth: interrupted, nothing was written", file=sys.stderr)
         return 130
+    finally:
+        if ours:
+            signal.signal(signal.SIGTERM, before)
     return 0
+
+
+def _end(signum: int, _: object) -> NoReturn:
+    """Have what is unfinished tidied away; the exit status is what shells tell."""
+    raise SystemExit(128 + signum)

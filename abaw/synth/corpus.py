@@ -1,9 +1,11 @@
 """A whole corpus on disk, in exactly the layout of Aff-Wild2."""
 
+import glob
 import multiprocessing
 import os
 import shutil
 import signal
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -17,6 +19,7 @@ from rich.progress import track
 from abaw.errors import InputError
 from abaw.files import expand, visible
 from abaw.labels import EXPRESSIONS
+from abaw.scratch import in_use, remove_left
 from abaw.synth.cues import WEAKEST
 from abaw.synth.plan import Recording, draw_plan
 from abaw.synth.recording import LABEL_FOLDERS, write_recording
@@ -47,7 +50,8 @@ def write_corpus(
     disagree. The labels of the test videos lie in ``test_labels/``, for checks alone: the real ones are not
     published.
 
-    The corpus appears at once when it is complete; an interruption leaves nothing behind.
+    The corpus appears at once when it is complete; an interruption leaves nothing behind, and what a killed
+    process has left is removed by the next for the same folder.
 
     Args:
         root: Folder to make.
@@ -70,17 +74,19 @@ def write_corpus(
     if workers is None:
         workers = 0 if videos * frames < _SMALL else min(os.cpu_count() or 1, len(recordings))
     draft = root.with_name(f".{root.name}.{os.getpid()}.tmp")
+    remove_left(root.parent.glob(f".{glob.escape(root.name)}.*.tmp"))
     draft.mkdir(parents=True)
     try:
-        _write_folders(draft, recordings)
-        _write_recordings(draft, seed, recordings, workers, progress)
-        _write_test_set(draft, recordings)
-        (draft / MARKER).write_text(
-            "Synthetic: drawn faces and voices, no real person. Written by `abaw synth` "
-            f"with --videos {videos} --frames {frames} --seed {seed} --weakest {weakest}.\n"
-            "`abaw synth --overwrite` may replace this folder.\n",
-            encoding="utf-8",
-        )
+        with in_use(draft):
+            _write_folders(draft, recordings)
+            _write_recordings(draft, seed, recordings, workers, progress)
+            _write_test_set(draft, recordings)
+            (draft / MARKER).write_text(
+                "Synthetic: drawn faces and voices, no real person. Written by `abaw synth` "
+                f"with --videos {videos} --frames {frames} --seed {seed} --weakest {weakest}.\n"
+                "`abaw synth --overwrite` may replace this folder.\n",
+                encoding="utf-8",
+            )
         _replace(root, draft)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
@@ -143,9 +149,17 @@ def _write_recordings(
 
 
 def _start_worker() -> None:
-    """Leave Ctrl-C to the parent, and the other cores to the other workers."""
+    """Leave Ctrl-C to the parent, and other cores to other workers; end when the parent was killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _write_test_set(draft: Path, recordings: Sequence[Recording]) -> None:

@@ -1,3 +1,9 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -274,3 +280,49 @@ def test_faces_and_voices_are_as_weak_as_asked(tmp_path, monkeypatch):
     changed = [name for name in plain if name.endswith(".txt") and plain[name] != weak[name]]
     assert changed == ["SYNTHETIC.txt"]  # no label
     assert b"--weakest 0.1" in weak["SYNTHETIC.txt"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
+def test_killed_it_leaves_no_process_and_the_next_one_removes_the_draft(tmp_path, signum):
+    code = "from abaw.synth import write_corpus as write; write({!r}, 40, 1000, progress=False, workers=2)"
+    root = tmp_path / "corpus"
+    if signum == signal.SIGTERM:  # the command's alone, as it settles what signals do
+        code = "from abaw.cli import main; raise SystemExit(main(['synth', {!r}, '--frames=1000']))"
+    process = subprocess.Popen([sys.executable, "-c", code.format(str(root))], start_new_session=True)
+    try:
+        await_true(lambda: list(tmp_path.glob(".corpus.*.tmp/batch1/*.mp4")))
+        process.send_signal(signum)
+        process.wait(timeout=60)
+        await_true(lambda: not running(process.pid))
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    left = list(tmp_path.iterdir())
+    if signum == signal.SIGTERM:
+        assert process.returncode == 128 + signum
+        assert left == []
+        return
+    (draft,) = left
+    os.utime(draft / ".lock", (1, 1))
+    write_corpus(root, videos=8, frames=40, progress=False)
+    assert list(tmp_path.iterdir()) == [root]
+    assert not (root / ".lock").exists()
+
+
+def await_true(condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def running(group):
+    """Processes of a group that are not just waited for."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            state, _, its_group = status.read_text().rpartition(")")[2].split()[:3]
+            if int(its_group) == group and state != "Z":
+                found.append(status)
+    return found
