@@ -5,7 +5,8 @@ from typing import Any, Final
 
 from abaw.checkpoint_file import data_state
 from abaw.data.feature_datamodule import FeatureDataModule, feature_sizes
-from abaw.data.features import read_header, read_index
+from abaw.data.feature_index import read_index
+from abaw.data.features import read_header
 from abaw.encoders import PrecomputedEncoder
 from abaw.errors import InputError
 from abaw.fingerprint import fingerprint
@@ -80,7 +81,7 @@ def check_features_of(checkpoint: Mapping[str, Any], model: ExpressionModule, da
         trained = any(name.startswith(prefix) for name in checkpoint["state_dict"])
         if not (trained and isinstance(encoder, PrecomputedEncoder)):
             continue
-        made_by = header.encoders[modality]["weights"]
+        made_by = header.encoders.get(modality, {}).get("weights")
         if fingerprint(checkpoint["state_dict"], prefix) != made_by:
             raise InputError(
                 f"{data.root}: its {modality} features were not made by the encoder of the checkpoint; "
@@ -90,7 +91,7 @@ def check_features_of(checkpoint: Mapping[str, Any], model: ExpressionModule, da
 
 def _as_asked(made_by: dict[str, Any], asked: Mapping[str, Any] | None) -> dict[str, Any]:
     """What made some features, with the class and arguments of another encoder, as far as both are told."""
-    if asked is None or made_by["init_args"] is None:
+    if asked is None or made_by.get("init_args") is None:
         return made_by
     told = {k: v for k, v in asked["init_args"].items() if k in made_by["init_args"] and k not in _FREE}
     return {**made_by, "class_path": asked["class_path"], "init_args": {**made_by["init_args"], **told}}

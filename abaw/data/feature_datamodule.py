@@ -6,21 +6,17 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import numpy as np
+import torch
 from lightning.pytorch.utilities import rank_zero_warn
 
 from abaw.data.annotations import read_annotation
 from abaw.data.base import WindowDataModule
-from abaw.data.features import (
-    MODALITIES,
-    FeatureReader,
-    FeatureRecording,
-    label_files,
-    read_header,
-    read_index,
-)
+from abaw.data.feature_check import MODALITIES
+from abaw.data.feature_index import encoders_trained_on, label_files, read_index
+from abaw.data.features import FeatureReader, FeatureRecording, read_header
 from abaw.data.layout import Split, Video
 from abaw.errors import InputError
-from abaw.files import expand
+from abaw.files import composed, expand
 
 _FREE: Final = ("dtype", "batch_size", "compile", "num_samples")
 
@@ -99,18 +95,32 @@ class FeatureDataModule(WindowDataModule[FeatureRecording]):
         """The C class names, from one file; needs no ``setup``."""
         return tuple(read_header(read_index(self.root)[0]).class_names)
 
+    @property
+    def encoders_trained_on(self) -> dict[str, list[str]]:
+        """The videos that the features' encoders have learned from, see `abaw.trained_on`."""
+        return encoders_trained_on(self.root)
+
     def setup(self, stage: str | None = None) -> None:
         """Open all files, for every stage at once."""
         if self._recordings:
             return
         recordings = [FeatureRecording(path) for path in read_index(self.root)]
-        first = recordings[0].header
+        first, sizes = recordings[0], _sizes(recordings[0])
         for recording in recordings:
-            if difference := recording.header.difference(first, "class_names", "encoders", "settings"):
+            difference = recording.header.difference(first.header, "class_names", "encoders", "settings")
+            if difference is None and _sizes(recording) != sizes:
+                difference = f"its features are {_sizes(recording)}, not {sizes}"
+            if difference is not None:
                 raise InputError(
-                    f"{recording.path}: {difference} as in {recordings[0].path.name}; "
+                    f"{recording.path}: {difference} as in {first.path.name}; "
                     "remove one of the two and run 'abaw extract' again."
                 )
+            if recording.video_id != composed(recording.path.stem):
+                raise InputError(
+                    f"{recording.path}: holds the features of {recording.video_id}; name it so, or remove it "
+                    "and run 'abaw extract' again."
+                )
+            recording.check_values()
         self._tell_of_new_labels(recordings)
         self._set_videos([_video(recording) for recording in recordings], recordings)
 
@@ -177,6 +187,11 @@ def feature_sizes(root: str | Path) -> dict[str, int]:
     """
     tensors = FeatureRecording(read_index(expand(root))[0]).tensors
     return {name: tensors[name].shape[1] for name in MODALITIES if name in tensors}
+
+
+def _sizes(recording: FeatureRecording) -> dict[str, tuple[int, torch.dtype]]:
+    tensors = recording.tensors
+    return {name: (tensors[name].shape[1], tensors[name].dtype) for name in MODALITIES if name in tensors}
 
 
 def _agrees(path: Path, recording: FeatureRecording) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -13,25 +13,30 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
+from abaw.data.feature_check import (
+    MODALITIES,
+    wrong_in_header,
+    wrong_in_tensors,
+    wrong_in_values,
+)
+from abaw.data.feature_index import read_index as read_index
+from abaw.data.feature_index import write_index as write_index
 from abaw.data.layout import Split
 from abaw.data.windows import Sample
 from abaw.errors import InputError
-from abaw.files import by_name, check_utf8, composed, replacing
 from abaw.labels import IGNORE_INDEX
+from abaw.tensor_file import write_tensors
 from abaw.trees import flatten
-
-MODALITIES: Final = ("visual", "audio")
-"""The tensors of features that a file can hold."""
 
 TEMPLATE: Final = "test_set_sample.txt"
 """Under this name a folder of features keeps the submission template, where it is found by it."""
 
 _VERSION: Final = 1
 _KEY: Final = "abaw"
-_INDEX: Final = "index.json"
+_MASKS: Final = {"visual": "video_mask", "audio": "audio_mask"}
 
 
 @dataclass(frozen=True)
@@ -81,74 +86,45 @@ def write_features(path: Path, header: FeatureHeader, tensors: Mapping[str, Tens
         tensors: ``visual`` and ``audio``, float (N, D), as far as there are encoders; ``video_mask`` and
             ``audio_mask``, bool (N,); ``target``, int64 (N,); ``time``, float64 (N,), seconds on the video's
             own clock.
+
+    Raises:
+        OSError: It can't be written; it has the file's name.
     """
     # One entry alone: safetensors puts several into a random order.
     metadata = {_KEY: json.dumps({"version": _VERSION, **asdict(header)}, sort_keys=True)}
-    with replacing(path) as temporary:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata)
+    write_tensors(path, {name: tensor.contiguous() for name, tensor in tensors.items()}, metadata)
 
 
 def read_header(path: Path) -> FeatureHeader:
     """Read what a file of features says of itself, and none of its features.
 
     Raises:
-        InputError: It is no whole file of features, or one of another version.
+        InputError: It is no whole file of features, or one of another version, or its tensors are others than
+            it says.
     """
     try:
         with safe_open(path, framework="pt") as file:
             entries = json.loads((file.metadata() or {})[_KEY])
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            found = {name: (part.get_dtype(), part.get_shape()) for name, part in slices.items()}
         if entries.pop("version") != _VERSION:
             raise InputError(f"{path}: was written by another version of abaw; extract the features again.")
         entries.setdefault("sources", {})
-        return FeatureHeader(**{entry.name: entries[entry.name] for entry in fields(FeatureHeader)})
-    except (OSError, SafetensorError, LookupError, ValueError) as error:
-        raise InputError(
-            f"{path}: is damaged, or holds no features; remove it and run 'abaw extract' again. ({error})"
-        ) from error
+        header = FeatureHeader(**{entry.name: entries[entry.name] for entry in fields(FeatureHeader)})
+    except InputError:
+        raise
+    except (OSError, SafetensorError, LookupError, ValueError, TypeError, AttributeError) as error:
+        raise _damaged(path, "is damaged, or holds no features", error) from error
+    except RecursionError as error:
+        raise _damaged(path, "is damaged, or holds no features") from error
+    if problem := wrong_in_header(header) or wrong_in_tensors(header, found):
+        raise _damaged(path, problem)
+    return header
 
 
-def write_index(folder: Path, videos: Sequence[str], labels: Mapping[str, Path] | None = None) -> None:
-    """Say which videos a folder of features holds when it is complete.
-
-    Args:
-        folder: The folder.
-        videos: Their names, in the order of the corpus: training windows are drawn by their numbers.
-        labels: The file that each one's labels are from, where it has one.
-    """
-    index: dict[str, Any] = {"version": _VERSION, "videos": list(videos)}
-    if labels:
-        index["labels"] = {name: str(path.absolute()) for name, path in labels.items()}
-    with replacing(folder / _INDEX) as temporary:
-        temporary.write_text(json.dumps(index, indent=1) + "\n", "utf-8")
-
-
-def label_files(folder: Path) -> dict[str, Path]:
-    """The file that each video's labels are from, where `write_index` was told."""
-    labels = json.loads((folder / _INDEX).read_text("utf-8")).get("labels", {})
-    return {name: Path(path) for name, path in labels.items()}
-
-
-def read_index(folder: Path) -> list[Path]:
-    """The files of a folder of features, in the order of the corpus.
-
-    Raises:
-        InputError: It is no such folder, or not complete.
-    """
-    check_utf8(folder)
-    try:
-        names = json.loads((folder / _INDEX).read_text("utf-8"))["videos"]
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise InputError(f"{folder}: is no folder of features; 'abaw extract' writes one.") from error
-    if not names or not all(isinstance(name, str) and Path(name).name == name for name in names):
-        raise InputError(f"{folder / _INDEX}: names no videos; remove it and run 'abaw extract' again.")
-    files = by_name(folder, ".safetensors")
-    paths = [files.get(composed(name), folder / f"{name}.safetensors") for name in names]
-    if missing := [path.stem for path in paths if not path.is_file()]:
-        raise InputError(
-            f"{folder}: {len(missing)} of {len(paths)} videos are missing (first: {', '.join(missing[:3])}); "
-            "run 'abaw extract' again, it goes on where it stopped."
-        )
-    return paths
+def _damaged(path: Path, problem: str, error: Exception | None = None) -> InputError:
+    reason = "" if error is None else f" ({error})"
+    return InputError(f"{path}: {problem}; remove it and run 'abaw extract' again.{reason}")
 
 
 class FeatureRecording:
@@ -181,8 +157,24 @@ class FeatureRecording:
 
     @cached_property
     def tensors(self) -> dict[str, Tensor]:
-        """The file's tensors, see `write_features`; only what is indexed is read."""
-        return load_file(self.path)
+        """The file's tensors, see `write_features`; only what is indexed is read.
+
+        Raises:
+            InputError: The file is gone.
+        """
+        try:
+            return load_file(self.path)
+        except (OSError, SafetensorError) as error:
+            raise _damaged(self.path, "is damaged, or gone", error) from error
+
+    def check_values(self) -> None:
+        """Look at the labels and the times; features are looked at where they are read.
+
+        Raises:
+            InputError: One can't be right.
+        """
+        if problem := wrong_in_values(self.header, self.tensors):
+            raise _damaged(self.path, problem)
 
     @cached_property
     def target(self) -> NDArray[np.int64]:
@@ -222,6 +214,9 @@ class FeatureReader:
         Returns:
             What `Batch` holds, without the leading B. Tensors of a window without padding are views of the
             file: nothing is copied before windows are stacked.
+
+        Raises:
+            InputError: A feature of a present face or voice is not finite.
         """
         present = frames[frames >= 0]
         first = int(present[0])
@@ -241,6 +236,10 @@ class FeatureReader:
         window |= {name: taken[name] for name in ("video_mask", "audio_mask", "target")}
         window["time"] = (taken["time"] - start).float()
         window["frame"] = torch.arange(frames.start, frames.stop, frames.step)
+        for name in MODALITIES:
+            # Those of absent frames are never looked at.
+            if name in taken and not (taken[name].isfinite().all(-1) | ~taken[_MASKS[name]]).all():
+                raise _damaged(recording.path, f"its {name} features are not finite")
         filler = {"target": IGNORE_INDEX, "frame": -1}
         return {name: _pad(tensor, num_frames, filler.get(name, 0)) for name, tensor in window.items()} | {
             "video_id": recording.video_id,

@@ -199,7 +199,10 @@ def test_files_are_mapped_and_read_no_further_than_asked_for(tmp_path: Path):
         status = Path("/proc/self/status").read_text()
         return int(status.split("RssFile:")[1].split()[0]) / 1024
 
-    large = tensors(20_000) | {"visual": torch.ones(20_000, 4096, dtype=torch.float16)}
+    features = {
+        name: torch.ones(20_000, size, dtype=torch.float16) for name, size in (("visual", 4096), ("audio", 2))
+    }
+    large = tensors(20_000) | features
     write_features(tmp_path / "v", replace(HEADER, num_frames=20_000), large)
     del large
     files, before = len(os.listdir("/proc/self/fd")), megabytes()
