@@ -38,6 +38,8 @@ class HFAudioEncoder(SoundEncoder):
         config_overrides: entries of transformers' configuration to change. With ``pretrained=False`` and a
             ``model_type`` among them, ``model_name`` is not looked at and no file is needed.
         dtype: what the weights are kept in; the half types are for frozen networks.
+        revision: which commit, branch or tag of the hub's is taken; ``None`` means what the name stands for
+            today. A run keeps what it was trained with, either way.
 
     Raises:
         InputError: the network cannot be loaded, an override is not one of its entries, or it does not take
@@ -59,8 +61,9 @@ class HFAudioEncoder(SoundEncoder):
         pretrained: bool = True,
         config_overrides: dict[str, Any] | None = None,
         dtype: DType = "float32",
+        revision: str | None = None,
     ) -> None:
-        source = find_source(model_name, config_overrides)
+        source = find_source(model_name, config_overrides, revision)
         config = load_config(
             source,
             pretrained,

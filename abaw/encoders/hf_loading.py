@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from abaw.encoders.hf_pictures import interpolating
 from abaw.encoders.hf_positions import keep_positions
 from abaw.encoders.hf_sizes import check_sizes
-from abaw.encoders.hf_source import Source, refusal
+from abaw.encoders.hf_source import Source, commit_of, refusal
 from abaw.encoders.no_code import check_config, check_overrides
 from abaw.errors import InputError
 
@@ -64,9 +64,11 @@ def load_config(source: Source, pretrained: bool, **forced: Any) -> "PretrainedC
                 source.name,
                 return_unused_kwargs=True,
                 local_files_only=source.here_only,
+                revision=source.revision,
                 trust_remote_code=False,
                 **entries,
             )
+            config._commit_hash = commit_of(source)  # no longer said by transformers itself
         else:
             defaults = AutoConfig.for_model(model_type)
             unknown = [key for key in entries if not hasattr(defaults, key)]
@@ -112,6 +114,7 @@ def load_model(source: Source, config: "PretrainedConfig", pretrained: bool, dty
             trust_remote_code=False,
             dtype=getattr(torch, dtype),
             local_files_only=source.here_only,
+            revision=source.revision,
             ignore_mismatched_sizes=True,  # told below, in one line
             output_loading_info=True,
         )
@@ -151,7 +154,9 @@ def load_preprocessor(source: Source, pretrained: bool, kind: Literal["image", "
         "audio": FeatureExtractionMixin.get_feature_extractor_dict,
     }[kind]
     try:
-        entries: dict[str, Any] = read(source.name, local_files_only=source.here_only)[0]
+        entries: dict[str, Any] = read(
+            source.name, local_files_only=source.here_only, revision=source.revision
+        )[0]
     except OSError:
         if pretrained:
             warnings.warn(

@@ -22,7 +22,8 @@ class Source:
 
     Attributes:
         name: What transformers is asked for: a folder, or a name on the hub.
-        made_from: The arguments that settle the network: ``model_name`` and ``config_overrides``.
+        made_from: The arguments that settle the network: ``model_name``, ``config_overrides`` and, where it
+            is pinned, ``revision``.
         here_only: Whether nothing but this machine's files is looked at.
         is_out_of_reach: Whether that is because the hub does not answer.
         kept: What a checkpoint keeps of the network; no file is then read.
@@ -40,19 +41,34 @@ class Source:
         overrides: Mapping[str, Any] = self.made_from["config_overrides"]
         return overrides
 
+    @property
+    def revision(self) -> str:
+        """The commit, branch or tag on the hub."""
+        revision: str = self.made_from.get("revision", "main")
+        return revision
 
-def find_source(model_name: str, overrides: Mapping[str, Any] | None) -> Source:
+
+def find_source(model_name: str, overrides: Mapping[str, Any] | None, revision: str | None = None) -> Source:
     """Say where the files of a network are, without waiting for a network that is not there.
 
     Args:
         model_name: A name on the hub or a folder.
         overrides: Entries of its configuration to change; with a ``model_type`` no file is needed.
+        revision: The commit, branch or tag on the hub; the name's newest if it is not said.
 
     Raises:
-        InputError: The folder is not there, or transformers is not, or is too old.
+        InputError: The folder is not there, or transformers is not, or is too old; or a revision is asked for
+            of what is not from the hub.
     """
     _check_transformers()
-    made_from = {"model_name": model_name, "config_overrides": dict(overrides or {})}
+    made_from: dict[str, Any] = {"model_name": model_name, "config_overrides": dict(overrides or {})}
+    if revision is not None:  # checkpoints of before it could be said have no such entry
+        made_from["revision"] = revision
+        if "model_type" in (overrides or {}) or Path(model_name).expanduser().is_dir():
+            raise InputError(
+                f"revision {revision!r} is one of the hub, but {model_name!r} is not taken from there: leave "
+                "revision out"
+            )
     if "model_type" in (overrides or {}):
         return Source(model_name, made_from)
     if kept := kept_of(made_from):
@@ -64,7 +80,7 @@ def find_source(model_name: str, overrides: Mapping[str, Any] | None) -> Source:
         raise refusal(model_name, "it is a file")
     if model_name.startswith((".", "~")) or not _HUB_NAME.fullmatch(model_name):
         raise refusal(model_name, "there is no such folder")
-    if "/" in model_name and folder.parent.is_dir() and not _in_cache(model_name):
+    if "/" in model_name and folder.parent.is_dir() and not _in_cache(model_name, revision):
         raise refusal(
             model_name,
             f"the folder {folder.parent} is here, without a {folder.name} in it (if a network on the hub is "
@@ -99,10 +115,19 @@ def _check_transformers() -> None:
         )
 
 
-def _in_cache(model_name: str) -> bool:
+def commit_of(source: Source) -> str | None:
+    """The commit that a network's configuration was read of; None where it is not from the hub."""
+    if Path(source.name).is_dir():
+        return None
+    cached = _in_cache(source.name, source.revision)
+    return None if cached is None else cached.parent.name
+
+
+def _in_cache(model_name: str, revision: str | None) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
-    return isinstance(try_to_load_from_cache(model_name, "config.json"), str)
+    found = try_to_load_from_cache(model_name, "config.json", revision=revision)
+    return Path(found) if isinstance(found, str) else None
 
 
 def _hub_answers() -> bool:

@@ -45,6 +45,8 @@ class HFVisualEncoder(FrameEncoder):
         dtype: what the weights are kept in; the half types are for frozen networks.
         image_size: height and width that crops are resized to; ``None`` means the size that the checkpoint's
             preprocessor gives them, or the network's own where it takes no other.
+        revision: which commit, branch or tag of the hub's is taken; ``None`` means what the name stands for
+            today. A run keeps what it was trained with, either way.
 
     Raises:
         InputError: the network cannot be loaded, an override is not one of its entries, it takes no images,
@@ -72,10 +74,11 @@ class HFVisualEncoder(FrameEncoder):
         micro_batch: int = 32,
         dtype: DType = "float32",
         image_size: int | None = None,
+        revision: str | None = None,
     ) -> None:
         check_count(1, MOST_PIXELS, image_size=image_size)
         check_count(1, MOST_IN_BATCH, micro_batch=micro_batch)
-        source = find_source(model_name, config_overrides)
+        source = find_source(model_name, config_overrides, revision)
         whole = load_config(source, pretrained)
         config: Any = getattr(
             whole, "vision_config", whole

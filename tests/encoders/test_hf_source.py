@@ -1,5 +1,6 @@
 """Where a network's files are looked for, and that nobody waits for a network that is not there."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -10,8 +11,9 @@ import httpx
 import pytest
 import torch
 from huggingface_hub import constants, get_session
+from safetensors.torch import load_file, save_file
 
-from abaw.encoders import HFVisualEncoder, hf_source
+from abaw.encoders import HFAudioEncoder, HFVisualEncoder, hf_source
 from abaw.errors import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -68,6 +70,37 @@ def test_what_is_in_the_cache_needs_no_network(asked: list[str], cached: str) ->
     assert not [address for address in asked if cached in address]
     assert encoder.mean.flatten().tolist() == pytest.approx([0.1, 0.2, 0.3])
     assert encoder.provenance()["model_name"] == cached
+
+
+def test_a_revision_is_pinned(asked: list[str], cached: str, tmp_path: Path) -> None:
+    home = tmp_path / "hub" / "models--somebody--something" / "snapshots"
+    (newest,) = home.iterdir()
+    pinned = home / ("f" * 40)
+    shutil.copytree(newest, pinned)
+    preprocessor = json.loads((pinned / "preprocessor_config.json").read_text())
+    (pinned / "preprocessor_config.json").write_text(json.dumps(preprocessor | {"image_mean": [0.5] * 3}))
+    weights = load_file(pinned / "model.safetensors")
+    save_file(
+        {k: torch.zeros_like(v) for k, v in weights.items()}, pinned / "model.safetensors", {"format": "pt"}
+    )
+    encoder = HFVisualEncoder(cached, revision=pinned.name)
+    assert encoder.provenance()["revision"] == pinned.name
+    assert encoder.mean.flatten().tolist() == [0.5] * 3
+    assert not any(p.any() for name, p in encoder.named_parameters() if "pooler" not in name)
+    assert encoder.describe()["init_args"]["revision"] == pinned.name
+    assert encoder.architecture()["made_from"]["revision"] == pinned.name
+    plain = HFVisualEncoder(cached)
+    assert plain.provenance()["revision"] == newest.name
+    assert any(p.any() for name, p in plain.named_parameters() if "pooler" not in name)
+    with pytest.raises(InputError, match=rf"cannot load the encoder '{cached}'"):
+        HFVisualEncoder(cached, revision="e" * 40)
+
+
+def test_what_is_not_from_the_hub_has_no_revision(beit_folder: Path) -> None:
+    with pytest.raises(InputError, match=r"revision 'v1' is one of the hub, but .* leave revision out"):
+        HFVisualEncoder(str(beit_folder), revision="v1")
+    with pytest.raises(InputError, match=r"revision 'v1' is one of the hub"):
+        HFAudioEncoder(pretrained=False, config_overrides={"model_type": "wavlm"}, revision="v1")
 
 
 def test_a_folder_of_the_owners_name_hides_no_cached_network(
