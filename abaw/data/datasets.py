@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from abaw.data.batch import Batch
 from abaw.data.samplers import WindowSampler
 from abaw.data.windows import Sample, collate
+from abaw.errors import InputError
 
 
 class AnyRecording(Protocol):
@@ -65,12 +66,19 @@ class Reader(Protocol[_RecordingT]):
 class Loader(DataLoader[Any]):
     """A ``DataLoader`` that says how many crops could not be read, when it has been iterated over.
 
-    It says so again after a later iteration that found more.
+    It says so again after a later iteration that found more. What a worker finds wrong with a file is told as
+    where there are no workers: in one line.
     """
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         try:
             yield from super().__iter__()
+        except (InputError, OSError) as error:
+            # PyTorch puts a worker's stack trace in front of the line; it stays as the cause.
+            trace, _, line = str(error).rpartition(f"{type(error).__name__}: ")
+            if not trace.startswith("Caught "):
+                raise
+            raise type(error)(line.strip()) from error
         finally:
             dataset = self.dataset
             assert isinstance(dataset, (WindowDataset, ChunkDataset))

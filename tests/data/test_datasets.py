@@ -11,6 +11,7 @@ from abaw.data.crops import CropFiles, list_crops
 from abaw.data.datasets import ChunkDataset, Loader, WindowDataset, WindowLoader
 from abaw.data.samplers import VideoShardSampler, WindowSampler
 from abaw.data.windows import Recording, WindowReader, collate
+from abaw.errors import InputError
 
 
 def recording(name: str, target, crops: Path | None = None) -> Recording:
@@ -193,6 +194,29 @@ def test_unreadable_crops_that_are_found_later_are_told_with_the_rest(corpus):
     with pytest.warns(UserWarning, match="2 crops of 1 videos") as caught:
         list(loader) + list(loader)
     assert len(caught) == 1
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+@pytest.mark.parametrize(
+    "error",
+    [InputError("/v.safetensors: is damaged; remove it"), FileNotFoundError(2, "No such file", "/v.jpg")],
+)
+def test_what_is_wrong_with_a_file_is_one_line_whoever_reads(num_workers: int, error: Exception):
+    class Broken(WindowReader):
+        def read(self, *args, **kwargs):
+            raise error
+
+    dataset = ChunkDataset([recording("a", np.zeros(24, int))], Broken(160, 8, 0.0), chunk=8, batch_size=2)
+    loader = Loader(
+        dataset,
+        batch_size=None,
+        sampler=VideoShardSampler(dataset),
+        num_workers=num_workers,
+        timeout=60 * num_workers,
+    )
+    with pytest.raises(type(error)) as caught:
+        list(loader)
+    assert str(caught.value) == str(error)
 
 
 class Counting(WindowDataset):
