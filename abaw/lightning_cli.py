@@ -43,6 +43,7 @@ from abaw.monitors import check_monitors
 from abaw.parse_errors import explain, explain_constructor
 from abaw.quiet import quieten
 from abaw.run_folder import RunConfig
+from abaw.trained_on import TRAINED_ON
 from abaw.trainer import ExpressionTrainer
 from abaw.trees import flatten
 
@@ -230,15 +231,16 @@ class ExpressionCLI(LightningCLI):
                 f"{','.join(asked)}: take the corpus of its classes"
             )
         check_features_of(self._start_from, self.model, self.datamodule)
-        if self.subcommand in ("validate", "test", "robustness", "tune"):
+        if TRAINED_ON not in self._start_from and self.subcommand not in ("predict", "extract"):
             self._refuse_other_folds(self._start_from.get("datamodule_hyper_parameters", {}))
         if self._get(self.config, "weights"):
+            self.model.remember(self._start_from)
             state: dict[str, Any] = self._start_from["state_dict"]
             # A warm start starts the ramp of modality dropout anew.
             self.model.load_state_dict({k: v for k, v in state.items() if k != "modality_dropout.step"})
 
     def _refuse_other_folds(self, trained: Any) -> None:
-        """Videos that the model was trained on give no honest score."""
+        """Older checkpoints don't say which videos they were trained on, but how these were split."""
         asked = self.datamodule.hparams
         same_corpus = Path(trained.get("root", "")).resolve() == Path(asked.get("root", "")).resolve()
         for key in ("folds", "fold"):

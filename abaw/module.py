@@ -1,7 +1,7 @@
 """The LightningModule: encoders, modality dropout, fusion, loss."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypedDict
 
@@ -27,6 +27,7 @@ from abaw.losses import FocalLoss, FrameLoss, TorchLoss
 from abaw.metrics import ExpressionMetrics
 from abaw.ranges import MOST_RATE, check_number
 from abaw.recorded import Recorded
+from abaw.trained_on import TRAINED_ON, Seen, seen, tell_of_other_labels, together, videos_of
 
 _ENCODERS: Final = "encoders"
 
@@ -74,6 +75,11 @@ class ExpressionModule(pl.LightningModule):
             along half a cosine.
         class_names: Names of the C classes, for the logs; the command line takes them from the annotations.
 
+    Attributes:
+        trained_on: The videos that the weights have learned from, earlier runs' included; checkpoints keep
+            it, and `SlidingWindowInference` scores none of them.
+        encoders_trained_on: Those of them that the encoders have learned from.
+
     Raises:
         ValueError: If both encoders are missing, or the head was made for other sizes than the encoders give.
     """
@@ -116,6 +122,8 @@ class ExpressionModule(pl.LightningModule):
         self._steps = 0
         self._loaders: list[dict[str, Any]] = []
         self._generators: list[dict[str, Tensor]] | None = None
+        self.trained_on: Seen = {}
+        self.encoders_trained_on: Seen = {}
         self._copies: torch.cuda.Stream | None = None
         self._checked: set[str] = set()
         self._calmed: set[str] = set()
@@ -200,12 +208,14 @@ class ExpressionModule(pl.LightningModule):
         if torch.distributed.is_initialized():
             torch.distributed.all_gather_object(generators, own)
         checkpoint["generators"] = generators
+        checkpoint[TRAINED_ON] = {"model": self.trained_on, "encoders": self.encoders_trained_on}
         if (data := _data_of(self.trainer)) is not None and (state := data.state_dict()):
             checkpoint[DATA_STATE] = state
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take the generators' states, for when training goes on, and hand the data its own."""
         self._generators = checkpoint.get("generators")
+        self.remember(checkpoint)
         fit_loop = checkpoint.get("loops", {}).get("fit_loop", {})
         self._loaders = fit_loop.get("state_dict", {}).get("combined_loader", [])
         data, state = _data_of(self._trainer), data_state(checkpoint)
@@ -213,6 +223,11 @@ class ExpressionModule(pl.LightningModule):
             return
         if state and data.state_dict().keys() == state.keys():
             data.load_state_dict(state)
+
+    def remember(self, checkpoint: Mapping[str, Any]) -> None:
+        """Take from a checkpoint which videos its weights have learned from."""
+        record = checkpoint.get(TRAINED_ON, {})
+        self.trained_on, self.encoders_trained_on = record.get("model", {}), record.get("encoders", {})
 
     def on_train_start(self) -> None:
         """Go on reading and drawing where the checkpoint stood; else let each rank draw for itself."""
@@ -223,6 +238,8 @@ class ExpressionModule(pl.LightningModule):
             loader.load_state_dict(state)
         self._loaders = []
         self._set_rates()  # by the number of steps that there are to be now
+        tell_of_other_labels(videos_of(loaders), self.trained_on if self.trainer.global_step else {})
+        self._record_training()
         if self._generators is None or len(self._generators) != self.trainer.world_size:
             if self.trainer.world_size > 1:
                 torch.manual_seed(torch.initial_seed() + self.global_rank)
@@ -247,6 +264,7 @@ class ExpressionModule(pl.LightningModule):
             elif any(trains) and slot in self._calmed:
                 encoder.train()
                 self._calmed.remove(slot)
+        self._record_training()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of a batch, normalised by the weight of the annotated frames over all ranks."""
@@ -361,6 +379,16 @@ class ExpressionModule(pl.LightningModule):
         if math.isinf(steps):
             raise InputError("the cosine schedule needs an end: set trainer.max_epochs or trainer.max_steps")
         self._steps = int(steps)
+
+    def _record_training(self) -> None:
+        """Add what is trained on now to what the weights, and those of the encoders, have learned from."""
+        videos = seen(videos_of(self.trainer.train_dataloader))
+        # Where the data is features, these know what their encoders have learned from.
+        earlier: Seen = getattr(_data_of(self.trainer), "encoders_trained_on", {})
+        self.trained_on = together(self.trained_on, earlier, videos)
+        encoders = [e for e in (self.visual_encoder, self.audio_encoder) if e is not None]
+        train = any(p.requires_grad for encoder in encoders for p in encoder.parameters())
+        self.encoders_trained_on = together(self.encoders_trained_on, earlier, videos if train else {})
 
     def _copy_beside(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         current = torch.cuda.current_stream(device)

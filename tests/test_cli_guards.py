@@ -1,6 +1,7 @@
 """What the commands refuse or say so that no result is lost or misread."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -36,15 +37,106 @@ def test_fit_ends_with_what_to_do_next(
         assert main(arguments) == 0
 
 
+TRAINED_ON_SOME = (
+    r"the model was trained on \d+ of the \d+ videos to be scored \(first: .*would not be honest; take"
+)
+
+
 def test_a_fold_is_scored_on_what_it_was_not_trained_on(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for options in (["--data.fold=0"], ["--data.folds=4"], ["--data.folds=null", "--data.fold=0"]):
-        assert main(["test", f"--run={run}", *options]) == 2
-        error = capsys.readouterr().err
-        assert "abaw: error: the model was trained with data.fold" in error
-        assert "videos that it was trained on" in error
+        assert re.search(TRAINED_ON_SOME, told_in_one_line(["test", f"--run={run}", *options], capsys))
     assert not (run / "test").exists()
+
+
+@pytest.mark.parametrize("start", ["--run={run}", "--weights={run}/checkpoints/last.ckpt"])
+def test_no_training_goes_on_that_would_be_validated_on_what_it_was_trained_on(
+    run: Path, corpus: Path, tmp_path: Path, start: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    before = (copy / "checkpoints" / "last.ckpt").read_bytes()
+    arguments = fit_arguments(corpus, tmp_path / "warm") if "weights" in start else ["fit"]
+    other = ["--data.folds=3", "--data.fold=0", "--trainer.max_epochs=2", "--trainer.num_sanity_val_steps=0"]
+    line = told_in_one_line([*arguments, start.format(run=copy), *other], capsys)
+    assert re.search(TRAINED_ON_SOME, line)
+    assert (copy / "checkpoints" / "last.ckpt").read_bytes() == before
+    assert not list(tmp_path.glob("warm/checkpoints/*"))
+
+
+def link_corpus(corpus: Path, root: Path, moved: int = 0, edited: int = 0) -> Path:
+    """The corpus at another place, some of its training videos moved to validation or labelled otherwise."""
+    labels = root / "EXPR_Recognition_Challenge"
+    shutil.copytree(corpus / labels.name, labels)
+    for path in corpus.iterdir():
+        if path.name != labels.name:
+            (root / path.name).symlink_to(path)
+    training = sorted((labels / "Train_Set").glob("[!.]*.txt"))
+    for path in training[:edited]:
+        *rows, last = path.read_text().splitlines()
+        path.write_text("\n".join([*rows, "3" if last != "3" else "4"]) + "\n")
+    for path in training[len(training) - moved :]:
+        path.rename(labels / "Validation_Set" / path.name)
+    return root
+
+
+@pytest.fixture(scope="module")
+def official(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Trained on the official split for an epoch."""
+    folder = tmp_path_factory.mktemp("guards") / "official"
+    assert main(fit_arguments(corpus, folder)) == 0
+    return folder
+
+
+@pytest.mark.parametrize("command", ["validate", "test", "robustness", "tune"])
+def test_videos_are_known_wherever_they_lie(
+    official: Path, corpus: Path, tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = link_corpus(corpus, tmp_path / "other", moved=2)
+    line = told_in_one_line([command, f"--run={official}", f"--data.root={root}"], capsys)
+    assert "trained on 2 of the 6 videos" in line
+
+
+def test_labels_that_were_edited_since_are_told_where_a_training_goes_on(
+    official: Path, corpus: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(official, copy)
+    root = link_corpus(corpus, tmp_path / "other", edited=2)
+    options = [f"--data.root={root}", "--trainer.max_epochs=2"]
+    with pytest.warns(UserWarning, match=r"the labels of 2 of \d+ training videos were edited since"):
+        assert main(["fit", f"--run={copy}", *options]) == 0
+    kept = torch.load(copy / "checkpoints" / "last.ckpt", weights_only=True)["trained_on"]["model"]
+    assert sorted(map(len, kept.values()))[-3:] == [1, 2, 2]
+
+
+def test_encoders_are_not_trained_on_what_their_features_are_validated_on(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["extract", f"--run={run}", str(tmp_path), "--trainer.enable_progress_bar=false"]) == 0
+    small = [o for o in SMALL if "encoder" not in o and "image_size" not in o]
+    precomputed = [f"--model.{slot}_encoder=PrecomputedEncoder" for slot in ("visual", "audio")]
+    data = ["--data=FeatureDataModule", f"--data.root={tmp_path}", "--data.folds=3", "--data.fold=0"]
+    arguments = [f"--config={QUICKSTART}", *data, *precomputed, *small]
+    line = told_in_one_line(["fit", *arguments, f"--trainer.default_root_dir={tmp_path / 'head'}"], capsys)
+    assert re.search(TRAINED_ON_SOME, line)
+
+
+@pytest.mark.parametrize("command", ["test", "fit"])
+def test_an_older_checkpoint_is_held_to_its_fold(
+    run: Path, tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    for path in (copy / "checkpoints").iterdir():
+        checkpoint = torch.load(path, weights_only=True)
+        del checkpoint["trained_on"]
+        torch.save(checkpoint, path)
+    assert main(["validate", f"--run={copy}", "--trainer.enable_progress_bar=false"]) == 0
+    capsys.readouterr()
+    line = told_in_one_line([command, f"--run={copy}", "--data.fold=0"], capsys)
+    assert "the model was trained with data.fold=1" in line
 
 
 def test_rows_without_a_template_are_told(run: Path, corpus: Path, tmp_path: Path) -> None:

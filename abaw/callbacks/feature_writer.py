@@ -5,7 +5,7 @@ import time
 import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import lightning.pytorch as pl
 import torch
@@ -15,7 +15,8 @@ from torch import Tensor
 from abaw.callbacks.inference import SlidingWindowInference
 from abaw.callbacks.results import VideoFeaturesConsumer
 from abaw.data import AffWild2DataModule
-from abaw.data.features import TEMPLATE, FeatureHeader, FeatureRecording, write_features, write_index
+from abaw.data.feature_index import write_index
+from abaw.data.features import TEMPLATE, FeatureHeader, FeatureRecording, write_features
 from abaw.encoders import AudioEncoder, PrecomputedEncoder, VisualEncoder
 from abaw.engine import VideoFeatures
 from abaw.errors import InputError
@@ -101,7 +102,8 @@ class FeatureWriter(LockingCallback, VideoFeaturesConsumer):
         trainer.strategy.barrier("finished features checked")
         if trainer.is_global_zero:
             labels = {v.video_id: v.annotation for v in data.videos if v.annotation is not None}
-            write_index(self.output_dir, list(self._expected), labels)
+            learned_from = cast(ExpressionModule, pl_module).encoders_trained_on
+            write_index(self.output_dir, list(self._expected), labels, learned_from)
             if data.template_path is not None:
                 with replacing(self.output_dir / TEMPLATE) as temporary:
                     shutil.copyfile(data.template_path, temporary)

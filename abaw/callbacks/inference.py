@@ -20,6 +20,7 @@ from abaw.labels import IGNORE_INDEX
 from abaw.metrics import ExpressionMetrics
 from abaw.module import ExpressionModule
 from abaw.postprocess import Average, Decoder, Postprocessing, Weighting, likeliest
+from abaw.trained_on import Seen, check_unseen, together, videos_of
 
 _SHARDED = (FSDPStrategy, ModelParallelStrategy, DeepSpeedStrategy)
 
@@ -72,6 +73,8 @@ class SlidingWindowInference(Callback):
         self.voter = WindowVoter(window, stride, frame_step, weighting, average, batch_size, compile)
         self._video = VideoAssembler()
         self._metrics: ExpressionMetrics | None = None
+        self._trained_on: Seen | None = None
+        self._is_checked = False
         self._sums = torch.zeros(4, dtype=torch.float64)
 
     def vote(self, head: FusionHead, features: VideoFeatures, num_classes: int) -> tuple[Tensor, Tensor]:
@@ -122,6 +125,15 @@ class SlidingWindowInference(Callback):
         self._metrics = ExpressionMetrics(pl_module.class_names).to(pl_module.device)
         self._sums = torch.zeros(4, dtype=torch.float64)
         self._broadcast_buffers(trainer, False)
+
+    def _check_unseen(self, trainer: pl.Trainer, pl_module: ExpressionModule) -> None:
+        loaders = trainer.test_dataloaders if trainer.testing else trainer.val_dataloaders
+        if self._is_checked or loaders is None:
+            return
+        self._is_checked = True  # which videos are scored stays the same
+        earlier = pl_module.trained_on if self._trained_on is None else self._trained_on
+        features = getattr(trainer.datamodule, "encoders_trained_on", {})  # type: ignore[attr-defined]
+        check_unseen(videos_of(loaders), together(earlier, features))
 
     @staticmethod
     def _broadcast_buffers(trainer: pl.Trainer, on: bool) -> None:
@@ -210,10 +222,26 @@ class SlidingWindowInference(Callback):
         Raises:
             InputError: If the file of the parameters cannot be read, or is for other classes.
         """
+        self._trained_on, self._is_checked = None, False
         if self.postprocess is not None:
             self._postprocessing = Postprocessing.read(self.postprocess, pl_module.class_names)
         if self.voter.compile:
             compile_encoders(pl_module)
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Remember what the model was trained on before."""
+        self._trained_on = getattr(pl_module, "trained_on", {})
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Refuse to score videos that the model was trained on, before time is spent.
+
+        Raises:
+            InputError: One is to be scored.
+        """
+        if isinstance(pl_module, ExpressionModule):
+            self._check_unseen(trainer, pl_module)
+
+    on_validation_start = on_test_start = on_train_start
 
     # Lightning's hooks: every stage takes the same three steps, with a module that `_start` has checked.
 
