@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from aff_wild2_files import write_media
+from small import little_room
 
 from abaw.data import sound_cache
 from abaw.data.audio import SoundTrack
@@ -137,13 +138,12 @@ def test_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monke
         open_sounds(sources(tmp_path, "a"), tmp_path / "cache", 1)
 
 
-def test_disk_that_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    def full(*_):
-        raise OSError("No space left on device")
-
-    monkeypatch.setattr("abaw.data.audio.save_file", full)
-    with pytest.raises(InputError, match=r"set cache_dir\. \(No space left"):
-        open_sounds(sources(tmp_path, "a"), tmp_path / "cache", 1)
+@pytest.mark.parametrize("room", [100, 1000])
+def test_disk_that_is_full(tmp_path: Path, room: int):
+    raw = sources(tmp_path, "a")
+    with little_room(room), pytest.raises(InputError, match=r"set cache_dir\. \(.*File too large"):
+        open_sounds(raw, tmp_path / "cache", 1)
+    assert not list((tmp_path / "cache").glob(".*"))
 
 
 def test_video_that_cannot_be_read_is_named(tmp_path: Path):
