@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from abaw.errors import InputError
 from abaw.files import is_stray, visible
 
-_NAME: Final = re.compile(r"(0*)(0|[1-9]\d{0,6})(\.(?:jpe?g|png))", re.ASCII | re.IGNORECASE)
+_NAME: Final = re.compile(r"(?<![^/])(0*)(0|[1-9]\d{0,6})(\.(?:jpe?g|png))(?![^/])", re.ASCII | re.IGNORECASE)
 _MOST_PATTERNS: Final = 255
 
 
@@ -80,37 +80,42 @@ def list_crops(folder: Path) -> CropFiles:
         names = os.listdir(folder)
     except OSError as error:
         raise InputError(f"{folder}: can't be read; restore it or remove it. ({error.strerror})") from error
-    found: dict[int, str] = {}
-    others = []
-    patterns: dict[tuple[int, str], int] = {}
-    codes = []
-    for name in names:
-        match = _NAME.fullmatch(name)
-        if match is None:
-            if not is_stray(name):
-                others.append(name)
-            continue
-        zeros, digits, ending = match.groups()
-        number = int(digits)
-        if number == 0:
-            raise InputError(
-                f"{folder}: its crops count from 0 ({name}), so each frame would get its neighbour's face; "
-                f"rename them to count from 1, as {crop_name(0)} does."
-            )
-        if (other := found.setdefault(number, name)) != name:
-            first, second = sorted((name, other))
-            raise InputError(f"{folder}: {first} and {second} are crops of one frame; remove one of the two.")
-        # Without a leading zero, any width up to the number's own gives the name.
-        pattern = (len(zeros) + len(digits) if zeros else 1, ending)
-        codes.append(patterns.setdefault(pattern, len(patterns) + 1))
-    if not found and len(others) == 1 and (folder / others[0]).is_dir():
+    # All names at once, which is several times faster; no name has a slash.
+    rows = _NAME.findall("/".join(names))
+    others = [] if len(rows) == len(names) else _others(names)
+    if not rows and len(others) == 1 and (folder / others[0]).is_dir():
         return list_crops(folder / others[0])
+    numbers = np.fromiter((int(digits) for _, digits, _ in rows), dtype=np.int64, count=len(rows))
+    _check_numbers(folder, names, numbers)
+    # Without a leading zero, any width up to the number's own gives the name.
+    ways = [(len(zeros) + len(digits) if zeros else 1, ending) for zeros, digits, ending in rows]
+    patterns = {way: code for code, way in enumerate(dict.fromkeys(ways), start=1)}
     if len(patterns) > _MOST_PATTERNS:
         raise InputError(f"{folder}: its crops are named in {len(patterns)} ways; rename them.")
-    numbers = np.fromiter(found, dtype=np.int64, count=len(found))
     pattern_of = np.zeros(int(numbers.max(initial=0)), dtype=np.uint8)
-    pattern_of[numbers - 1] = codes
-    return CropFiles(str(folder), tuple(patterns), pattern_of, tuple(sorted(others)))
+    pattern_of[numbers - 1] = [patterns[way] for way in ways]
+    return CropFiles(str(folder), tuple(patterns), pattern_of, tuple(others))
+
+
+def _others(names: Sequence[str]) -> list[str]:
+    """Names that are no crop's, without what systems leave behind."""
+    return sorted(name for name in names if not _NAME.fullmatch(name) and not is_stray(name))
+
+
+def _check_numbers(folder: Path, names: Sequence[str], numbers: NDArray[np.int64]) -> None:
+    """Refuse a frame 0, and two files of one frame."""
+    values, counts = np.unique(numbers, return_counts=True)
+    odd = values[(values == 0) | (counts > 1)]
+    if not len(odd):
+        return
+    number = int(odd[0])
+    found = sorted(name for name in names if (match := _NAME.fullmatch(name)) and int(match[2]) == number)
+    if number == 0:
+        raise InputError(
+            f"{folder}: its crops count from 0 ({found[0]}), so each frame would get its neighbour's face; "
+            f"rename them to count from 1, as {crop_name(0)} does."
+        )
+    raise InputError(f"{folder}: {found[0]} and {found[1]} are crops of one frame; remove one of the two.")
 
 
 def read_crop(path: str) -> NDArray[np.uint8] | None:

@@ -24,7 +24,9 @@ TEMPLATE_ENDING: Final = "test_set_sample.txt"
 _LEVELS: Final = 4  # folders from the root down to one that is looked for
 # A folder that holds more than this holds videos or pictures: what is looked for has few neighbours.
 _MOST_FOLDERS, _MOST_ENTRIES = 60, 2000
-_OTHER_CHALLENGES: Final = {"va", "au", "aus", "mtl", "valence", "arousal", "action", "multi", "multitask"}
+_OTHER_CHALLENGES: Final = {
+    *("va", "valence", "arousal", "au", "aus", "action", "mtl", "multi", "multitask", "ce", "compound")
+}
 
 
 @dataclass(frozen=True)
@@ -176,20 +178,27 @@ def _entries(folder: Path) -> tuple[list[Path], list[Path]]:
                     continue
                 if entry.name.lower().endswith(".txt"):
                     texts.append(folder / entry.name)
-                elif entry.is_dir():
+                elif _is_dir(entry):
                     folders.append(folder / entry.name)
-    except PermissionError:
+    except OSError:  # what nobody may look into, or is gone by now
         return [], []
-    return sorted(folders), sorted(text for text in texts if not text.is_dir())
+    return sorted(folders), sorted(text for text in texts if text.is_file())
+
+
+def _is_dir(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, or to where nobody may look
+        return False
 
 
 def _is_looked_into(folder: Path) -> bool:
     try:
         with os.scandir(folder) as entries:
             first = list(islice(entries, _MOST_ENTRIES + 1))
-    except PermissionError:
+    except OSError:
         return False
-    return len(first) <= _MOST_ENTRIES and sum(entry.is_dir() for entry in first) <= _MOST_FOLDERS
+    return len(first) <= _MOST_ENTRIES and sum(map(_is_dir, first)) <= _MOST_FOLDERS
 
 
 def _unpacked(folder: Path, names: Collection[str]) -> list[Path]:
@@ -246,8 +255,9 @@ def _named(paths: Iterable[Path], ending: str) -> list[Path]:
 def _choose(root: Path, paths: Sequence[Path]) -> Path | None:
     """The expression challenge's file of some that the challenges on Aff-Wild2 name alike."""
     words = {path: re.split(r"[^a-z]+", path.stem.lower()) for path in paths}
-    ours = [path for path in paths if any(word.startswith("expr") for word in words[path])]
-    chosen = ours or [path for path in paths if not _OTHER_CHALLENGES.intersection(words[path])]
+    open_to_us = [path for path in paths if not _OTHER_CHALLENGES.intersection(words[path])]
+    ours = [path for path in open_to_us if any(word.startswith("expr") for word in words[path])]
+    chosen = ours or open_to_us
     copies = {path.read_bytes(): path for path in reversed(chosen)}
     if len(copies) > 1:
         first, second, *_ = reversed(copies.values())

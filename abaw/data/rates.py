@@ -13,7 +13,7 @@ from abaw.ranges import check_number
 
 _LEAST_RATE: Final = 0.01
 _MOST_RATE: Final = 1000.0
-_LARGEST_DIFFERENCE: Final = 1.2
+_LARGEST_DIFFERENCE: Final = 1.3
 """As a ratio: 24, 25 and 30 frames a second pass for alike, 30 and 60 don't."""
 
 

@@ -178,6 +178,14 @@ def test_a_damaged_template_hinders_those_alone_who_predict(tested: Corpus):
             "Expr",
         ),
         ({"VA_test_set_sample.txt": "image_location\n"}, None),
+        (
+            {
+                "Compound_Expression_test_set_sample.txt": ROWS + "u/00001.jpg,\n",
+                "Expression_test_set_sample.txt": ROWS,
+            },
+            "Expression",
+        ),
+        ({"CVPR_6th_ABAW_CE_test_set_sample.txt": ROWS}, None),
         ({"x_test_set_sample.txt": ROWS, "y_test_set_sample.txt": ROWS}, "x"),
         ({"my_test_set_sample.txt": ROWS, "EXPR_test_set_sample.txt": ROWS + "t/00010.jpg,\n"}, "EXPR"),
         ({"MTL_test_set_sample.txt": "image,valence,arousal,expression,aus\n"}, None),
@@ -200,6 +208,9 @@ def test_no_folder_of_many_is_looked_into(tmp_path: Path, monkeypatch: pytest.Mo
     for number in range(2001):
         (tmp_path / f"few/deep/{number:05d}.jpg").touch()
     (tmp_path / "few/loop").symlink_to(tmp_path)
+    for link in ("few/itself", "few/notes.txt"):
+        (tmp_path / link).symlink_to(tmp_path / link)
+    (tmp_path / "few/gone").symlink_to(tmp_path / "nowhere")
     read = []
     scandir = os.scandir
     monkeypatch.setattr(os, "scandir", lambda path: read.append(Path(path).name) or scandir(path))

@@ -52,6 +52,10 @@ def test_a_rate_that_is_none_or_is_contradicted_is_refused(rate: float, step: in
 def test_other_rates_are_told_once_with_their_number_and_the_worst(recwarn: pytest.WarningsRecorder):
     warn_of_other_rates({"a": 24, "b": 30, "c": math.nan}, 25)
     warn_of_other_rates({"a": 60}, None)
+    # As containers round them: film and PAL beside NTSC, whole milliseconds.
+    rates = {str(i): rate_of(np.round(np.arange(99) * i, 3)) for i in (1001 / 24000, 1 / 24, 1 / 25, 1 / 30)}
+    for trained in rates.values():
+        warn_of_other_rates(rates, trained)
     assert not recwarn.list
     told = r"2 of 4 videos .* than the 25 .*; d has 60, so that a window spans 0.42 times .*frame_rate to 25"
     with pytest.warns(UserWarning, match=told):
