@@ -307,6 +307,19 @@ def test_a_video_without_anything_is_told_with_the_number_of_its_frames(
     assert [(s.expression, s.score) for s in prediction.timeline()] == [(None, 0.0)]
 
 
+def test_what_a_killed_prediction_has_left_is_removed_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = tmp_path / "scratch" / "abaw-left"
+    left.mkdir(parents=True)
+    (left / ".lock").touch()
+    os.utime(left / ".lock", (1, 1))
+    monkeypatch.setattr("tempfile.tempdir", str(left.parent))
+    write_song(tmp_path / "song.wav", 0.3 * np.sin(np.arange(8_000) * 0.2))
+    abaw.predict_video(make_model(), tmp_path / "song.wav", window=8)
+    assert list(left.parent.iterdir()) == []
+
+
 @pytest.mark.parametrize("name", ["v.m4a", "cover.mp3", "v.wav"])
 def test_a_voice_without_pictures_is_a_timeline_of_the_voice(tmp_path: Path, name: str) -> None:
     write_song(tmp_path / name, 0.3 * np.sin(np.arange(24_000) * 0.2), cover=name.startswith("cover"))
