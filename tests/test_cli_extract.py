@@ -199,7 +199,7 @@ def test_features_of_other_settings_are_refused(
         ),
         ([*CACHED, PRECOMPUTED[0]], "the data has no audio: make it a PrecomputedEncoder, or null"),
         ([*CACHED, "--data.image_size=32"], "image_size"),
-        (["--data=FeatureData"], "there are AffWild2DataModule, FeatureDataModule"),
+        (["--data=FeatureData"], "There are AffWild2DataModule, FeatureDataModule"),
     ],
 )
 def test_what_does_not_fit_is_told(
