@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from abaw.data.batch import Batch, on_host
+from abaw.encoding import Features
 from abaw.fusion import FusionHead
-from abaw.module import ExpressionModule, Features
+from abaw.module import ExpressionModule
 from abaw.postprocess import Average, SoftVoting, Weighting, window_starts
 from abaw.ranges import MOST_FRAMES, MOST_IN_BATCH, check_count, check_memory
 from abaw.transfer import ahead

@@ -38,11 +38,12 @@ from abaw.errors import InputError
 from abaw.feature_slots import check_features_of, size_precomputed_encoders
 from abaw.files import expand
 from abaw.given import SECTIONS, Given, read_given
-from abaw.module import ExpressionModule, feature_size
+from abaw.module import ExpressionModule
 from abaw.monitors import check_monitors
 from abaw.parse_errors import explain, explain_constructor
 from abaw.quiet import quieten
 from abaw.run_folder import RunConfig
+from abaw.sizes import feature_size
 from abaw.trained_on import TRAINED_ON
 from abaw.trainer import ExpressionTrainer
 from abaw.trees import flatten

@@ -1,13 +1,12 @@
 """The LightningModule: encoders, modality dropout, fusion, loss."""
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, TypedDict
+from typing import Any, Final
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import BaseFinetuning, GradientAccumulationScheduler
+from lightning.pytorch.callbacks import BaseFinetuning
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn.modules.loss import _Loss
@@ -17,37 +16,29 @@ from typing_extensions import Self
 
 from abaw.checkpoint_file import DATA_STATE, INSTANTIATOR, check_hyper_parameters, data_state
 from abaw.data.batch import Batch, on_host
-from abaw.encoders import AudioEncoder, FrameEncoder, PrecomputedEncoder, VisualEncoder
+from abaw.encoders import AudioEncoder, VisualEncoder
 from abaw.encoders.kept import ENCODERS, encoders_of
-from abaw.encoders.repeatable import check_repeatable
+from abaw.encoding import Features, drop, encode_audio, encode_video
 from abaw.errors import InputError
 from abaw.fusion import FusionHead, ModalityDropout
+from abaw.generators import restore, states_of_ranks
 from abaw.labels import EXPRESSIONS, IGNORE_INDEX
 from abaw.losses import FocalLoss, FrameLoss, TorchLoss
 from abaw.metrics import ExpressionMetrics
+from abaw.optimization import (
+    GroupMean,
+    Schedule,
+    count_steps,
+    divisor,
+    parameter_groups,
+    warmup_cosine,
+)
 from abaw.ranges import MOST_RATE, check_number
 from abaw.recorded import Recorded
+from abaw.sizes import check_sizes
 from abaw.trained_on import TRAINED_ON, Seen, seen, tell_of_other_labels, together, videos_of
 
 _ENCODERS: Final = "encoders"
-
-
-class Features(TypedDict):
-    """What the encoders make of a batch; a modality without an encoder is one zero a frame, never present."""
-
-    visual: Tensor
-    """float (B, T, Dv), zeros where ``video_mask`` is False."""
-    audio: Tensor
-    """float (B, T, Da), zeros where ``audio_mask`` is False."""
-    video_mask: Tensor
-    """bool (B, T)."""
-    audio_mask: Tensor
-    """bool (B, T)."""
-
-
-def feature_size(encoder: VisualEncoder | AudioEncoder | None) -> int:
-    """Size of the features that a fusion head is given from ``encoder``; 1 where there is none."""
-    return 1 if encoder is None else encoder.out_features
 
 
 class ExpressionModule(pl.LightningModule):
@@ -113,11 +104,11 @@ class ExpressionModule(pl.LightningModule):
         self.weight_decay = weight_decay
         self.warmup = warmup
         self.class_names = list(class_names)
-        self._check_sizes()
+        check_sizes(self.fusion, self.loss, self.class_names, self.visual_encoder, self.audio_encoder)
         self.train_loss = MeanMetric()
         self.train_metrics = ExpressionMetrics(self.class_names, prefix="train/")
         self._batch_weight: Tensor | None = None
-        self._group_weight: Tensor | None = None
+        self._group = GroupMean()
         self._is_trained = False
         self._steps = 0
         self._loaders: list[dict[str, Any]] = []
@@ -168,15 +159,15 @@ class ExpressionModule(pl.LightningModule):
 
     def encode(self, batch: Batch) -> Features:
         """Run both encoders on a batch of windows or chunks."""
-        visual, video_mask = self._encode_video(batch)
-        audio, audio_mask = self._encode_audio(batch)
+        visual, video_mask = encode_video(batch, self.visual_encoder, self._checked)
+        audio, audio_mask = encode_audio(batch, self.audio_encoder, self._checked)
         return Features(visual=visual, audio=audio, video_mask=video_mask, audio_mask=audio_mask)
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits (B, T, C) of a batch of windows."""
         features = self.encode(batch)
         if self.modality_dropout is not None:
-            features = self._drop(features, self.modality_dropout)
+            features = drop(features, self.modality_dropout)
         logits: Tensor = self.fusion(**features, time=batch["time"], frame_mask=batch["frame"] >= 0)
         return logits
 
@@ -201,13 +192,7 @@ class ExpressionModule(pl.LightningModule):
         """
         slots = {"visual_encoder": self.visual_encoder, "audio_encoder": self.audio_encoder}
         checkpoint[ENCODERS] = {name: e.architecture() for name, e in slots.items() if e is not None}
-        own = {"cpu": torch.get_rng_state()}
-        if self.device.type == "cuda":
-            own["cuda"] = torch.cuda.get_rng_state(self.device)
-        generators = [own] * self.trainer.world_size
-        if torch.distributed.is_initialized():
-            torch.distributed.all_gather_object(generators, own)
-        checkpoint["generators"] = generators
+        checkpoint["generators"] = states_of_ranks(self.device, self.trainer.world_size)
         checkpoint[TRAINED_ON] = {"model": self.trained_on, "encoders": self.encoders_trained_on}
         if (data := _data_of(self.trainer)) is not None and (state := data.state_dict()):
             checkpoint[DATA_STATE] = state
@@ -244,10 +229,7 @@ class ExpressionModule(pl.LightningModule):
             if self.trainer.world_size > 1:
                 torch.manual_seed(torch.initial_seed() + self.global_rank)
             return
-        own = self._generators[self.global_rank]
-        torch.set_rng_state(own["cpu"].cpu())
-        if self.device.type == "cuda" and "cuda" in own:
-            torch.cuda.set_rng_state(own["cuda"].cpu(), self.device)
+        restore(self._generators[self.global_rank], self.device)
 
     def on_train_epoch_start(self) -> None:
         """Keep a frozen encoder in evaluation mode: neither its features nor its statistics are to drift.
@@ -274,7 +256,7 @@ class ExpressionModule(pl.LightningModule):
         # another's many: divide by what all ranks hold together, and multiply the average back into a sum.
         everywhere = self.trainer.strategy.reduce(weight.detach().clone(), reduce_op="sum")
         assert isinstance(everywhere, Tensor)
-        loss = total * self.trainer.world_size / _divisor(everywhere)
+        loss = total * self.trainer.world_size / divisor(everywhere)
         self._batch_weight = everywhere
         self._is_trained = True
 
@@ -286,26 +268,14 @@ class ExpressionModule(pl.LightningModule):
 
     def on_before_zero_grad(self, optimizer: torch.optim.Optimizer) -> None:
         """Begin a group of batches whose gradients are accumulated."""
-        self._group_weight = None
+        self._group.begin()
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
-        """Accumulate gradients as if the batches of a group were one.
-
-        Lightning divides the losses of ``accumulate_grad_batches`` batches by their number, and so weighs the
-        few annotated frames of one as much as another's many. Here each batch counts by the weight of its
-        annotated frames: what was accumulated is always the gradient of the mean over the group so far. No
-        batch need be known to be the last, and hooks, clipping and gradient scaling find what they expect.
-        (That holds for means of frames. A loss that is none can't be split into batches at all.)
-        """
+        """Accumulate gradients as if the batches of a group were one, see `abaw.optimization.GroupMean`."""
         weight, self._batch_weight = self._batch_weight, None
         batches = self.trainer.accumulate_grad_batches
         if weight is not None and batches > 1:
-            before = torch.zeros_like(weight) if self._group_weight is None else self._group_weight
-            self._group_weight = before + weight
-            divisor = _divisor(self._group_weight)
-            if gradients := [p.grad for p in self.parameters() if p.grad is not None]:
-                torch._foreach_mul_(gradients, before / divisor)
-            loss = loss * (batches * weight / divisor)
+            loss = self._group.add(loss, weight, batches, self.parameters())
         super().backward(loss, *args, **kwargs)
 
     def on_train_epoch_end(self) -> None:
@@ -332,11 +302,11 @@ class ExpressionModule(pl.LightningModule):
         """AdamW without decay on norms and biases; linear warm-up, then half a cosine."""
         encoders = [encoder for encoder in (self.visual_encoder, self.audio_encoder) if encoder is not None]
         groups = [
-            *self._parameter_groups(_ENCODERS, encoders),
-            *self._parameter_groups("fusion", [self.fusion, self.loss]),
+            *parameter_groups(_ENCODERS, encoders, self._rate_of(_ENCODERS)),
+            *parameter_groups("fusion", [self.fusion, self.loss], self.lr),
         ]
         optimizer = torch.optim.AdamW(groups, weight_decay=self.weight_decay)
-        self._count_steps()
+        self._steps = count_steps(self.trainer)
         scheduler = Schedule(
             optimizer, lambda step: warmup_cosine(step, int(self.warmup * self._steps), self._steps)
         )
@@ -353,7 +323,7 @@ class ExpressionModule(pl.LightningModule):
                 "what a finetuning callback unfreezes is not synchronised over several processes: train with "
                 "--trainer.devices 1, or with encoder_lr instead"
             )
-        self._count_steps()
+        self._steps = count_steps(self.trainer)
         self._set_rates()
 
     def _set_rates(self) -> None:
@@ -366,19 +336,6 @@ class ExpressionModule(pl.LightningModule):
         if group.startswith(_ENCODERS) and self.encoder_lr is not None:
             return self.encoder_lr
         return self.lr
-
-    def _count_steps(self) -> None:
-        trainer = self.trainer
-        steps = trainer.estimated_stepping_batches
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            # Lightning takes what the first epoch accumulates for that of all.
-            if isinstance(callback, GradientAccumulationScheduler) and (trainer.max_epochs or -1) > 0:
-                epochs = map(callback.get_accumulate_grad_batches, range(trainer.max_epochs or 0))
-                planned = sum(math.ceil(trainer.num_training_batches / batches) for batches in epochs)
-                steps = planned if trainer.max_steps == -1 else min(planned, trainer.max_steps)
-        if math.isinf(steps):
-            raise InputError("the cosine schedule needs an end: set trainer.max_epochs or trainer.max_steps")
-        self._steps = int(steps)
 
     def _record_training(self) -> None:
         """Add what is trained on now to what the weights, and those of the encoders, have learned from."""
@@ -400,77 +357,6 @@ class ExpressionModule(pl.LightningModule):
             if isinstance(value, Tensor):
                 value.record_stream(current)  # its memory is not to be given away before it was read
         return moved
-
-    def _encode_video(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        mask, encoder = batch["video_mask"], self.visual_encoder
-        if encoder is None:
-            return _nothing(mask)
-        _check_input(batch, "video", "visual", encoder)
-        if isinstance(encoder, PrecomputedEncoder):
-            return encoder(batch["visual_features"], mask), mask
-        # A FrameEncoder looks for the present frames; others may compute with the mask.
-        given = on_host(batch).video_mask if isinstance(encoder, FrameEncoder) else mask
-        features = encoder(batch["video"], given)
-        self._check_once("visual_encoder", encoder, batch["video"], given)
-        return features, mask
-
-    def _encode_audio(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        mask, encoder = batch["audio_mask"], self.audio_encoder
-        if encoder is None:
-            return _nothing(mask)
-        _check_input(batch, "audio", "audio", encoder)
-        if isinstance(encoder, PrecomputedEncoder):
-            return encoder(batch["audio_features"], mask), mask
-        features = encoder(batch["audio"], batch["time"], mask)
-        self._check_once("audio_encoder", encoder, batch["audio"], batch["time"], mask)
-        return features, mask
-
-    def _check_once(self, slot: str, encoder: VisualEncoder | AudioEncoder, *inputs: Tensor) -> None:
-        # Where it is first used in evaluation, and not where it is built: what it takes is known here.
-        if not (encoder.training or slot in self._checked) and check_repeatable(encoder, *inputs):
-            self._checked.add(slot)
-
-    @staticmethod
-    def _drop(features: Features, modality_dropout: ModalityDropout) -> Features:
-        video_mask, audio_mask = modality_dropout(features["video_mask"], features["audio_mask"])
-        # Zeroed too, so that a head that forgets its masks can't peek at what was dropped.
-        return Features(
-            visual=features["visual"].masked_fill(~video_mask[..., None], 0),
-            audio=features["audio"].masked_fill(~audio_mask[..., None], 0),
-            video_mask=video_mask,
-            audio_mask=audio_mask,
-        )
-
-    def _parameter_groups(self, name: str, modules: Iterable[nn.Module]) -> list[dict[str, Any]]:
-        lr = self._rate_of(name)
-        trainable = [p for module in modules for p in module.parameters() if p.requires_grad]
-        decayed = {"name": name, "params": [p for p in trainable if p.ndim > 1], "lr": lr}
-        spared = {"name": f"{name} without decay", "params": [p for p in trainable if p.ndim <= 1], "lr": lr}
-        return [group for group in (decayed, spared | {"weight_decay": 0.0}) if group["params"]]
-
-    def _check_sizes(self) -> None:
-        if self.loss.num_classes not in (None, len(self.class_names)):
-            raise ValueError(
-                f"{type(self.loss).__name__} was made for {self.loss.num_classes} classes, but there are "
-                f"{len(self.class_names)}"
-            )
-        given = {
-            "visual_dim": feature_size(self.visual_encoder),
-            "audio_dim": feature_size(self.audio_encoder),
-            "num_classes": len(self.class_names),
-        }
-        sources = {
-            "visual_dim": _name(self.visual_encoder, "no visual_encoder (1 feature, always absent)"),
-            "audio_dim": _name(self.audio_encoder, "no audio_encoder (1 feature, always absent)"),
-            "num_classes": f"the {len(self.class_names)} class_names",
-        }
-        for argument, expected in given.items():
-            made_with = self.fusion.init_args.get(argument)
-            if made_with is not None and made_with != expected:
-                raise ValueError(
-                    f"{type(self.fusion).__name__} was made with {argument}={made_with}, but "
-                    f"{sources[argument]} asks for {argument}={expected}"
-                )
 
     def _save_slots(self) -> None:
         slots: dict[str, Recorded | None] = {
@@ -498,43 +384,8 @@ class ExpressionModule(pl.LightningModule):
             self.save_hyperparameters({**plain, **described, "_instantiator": INSTANTIATOR}, logger=False)
 
 
-class Schedule(torch.optim.lr_scheduler.LambdaLR):
-    """Factors on the learning rates of the groups that there were when it was made.
-
-    Groups that a callback adds later (Lightning's ``BackboneFinetuning``) keep what that sets.
-    """
-
-    def get_lr(self) -> list[float | Tensor]:
-        """The rates of all groups."""
-        rates = super().get_lr()
-        return [*rates, *(group["lr"] for group in self.optimizer.param_groups[len(rates) :])]
-
-    def set_rates(self, peaks: list[float]) -> None:
-        """Take other peaks, and set the rates of the step at hand by them."""
-        self.base_lrs = list(peaks)
-        for group, peak, factor in zip(self.optimizer.param_groups, peaks, self.lr_lambdas, strict=False):
-            group["initial_lr"], group["lr"] = peak, peak * factor(self.last_epoch)
-
-
-def warmup_cosine(step: int, warmup_steps: int, total_steps: int) -> float:
-    """Factor on the peak learning rate at ``step``: linear up to 1, then half a cosine down to 0.
-
-    >>> [round(warmup_cosine(step, 2, 6), 3) for step in range(7)]
-    [0.5, 1.0, 1.0, 0.854, 0.5, 0.146, 0.0]
-    """
-    if step < warmup_steps:
-        return (step + 1) / warmup_steps
-    progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
-    return 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
-
-
 def _data_of(trainer: pl.Trainer | None) -> pl.LightningDataModule | None:
     return None if trainer is None else trainer.datamodule  # type: ignore[attr-defined]
-
-
-def _divisor(weight: Tensor) -> Tensor:
-    """What a sum is divided by; where nothing weighs anything, the sum is 0 and stays it."""
-    return weight.clamp_min(torch.finfo(weight.dtype).tiny)
 
 
 def _likeliest(target: Tensor) -> Tensor:
@@ -542,22 +393,3 @@ def _likeliest(target: Tensor) -> Tensor:
     if not target.is_floating_point():
         return target
     return target.argmax(-1).masked_fill(~(target > 0).any(-1), IGNORE_INDEX)
-
-
-def _name(encoder: VisualEncoder | AudioEncoder | None, missing: str) -> str:
-    return missing if encoder is None else f"{type(encoder).__name__}(out_features={encoder.out_features})"
-
-
-def _check_input(batch: Batch, raw: str, kind: str, encoder: VisualEncoder | AudioEncoder) -> None:
-    precomputed = isinstance(encoder, PrecomputedEncoder)
-    needed = f"{kind}_features" if precomputed else raw
-    if needed not in batch:
-        advice = "read it with FeatureDataModule" if precomputed else "make it a PrecomputedEncoder, or null"
-        raise InputError(
-            f"{kind}_encoder is a {type(encoder).__name__}, but the data has no {needed}: {advice}"
-        )
-
-
-def _nothing(mask: Tensor) -> tuple[Tensor, Tensor]:
-    absent = torch.zeros_like(mask)
-    return absent[..., None].float(), absent

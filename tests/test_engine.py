@@ -7,9 +7,9 @@ from torch import Tensor
 from abaw import ExpressionModule
 from abaw.data import Batch
 from abaw.encoders import ConvVisualEncoder, SoundEncoder
+from abaw.encoding import Features
 from abaw.engine import VideoAssembler, VideoFeatures, WindowVoter
 from abaw.fusion import DualBranchTransformer
-from abaw.module import Features
 from abaw.postprocess import SoftVoting
 
 

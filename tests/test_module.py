@@ -21,7 +21,7 @@ from abaw.encoders import AudioEncoder, ConvVisualEncoder, LogMelEncoder, Visual
 from abaw.errors import InputError
 from abaw.fusion import ConcatFusion, DualBranchTransformer, FusionHead, ModalityDropout
 from abaw.losses import FocalLoss
-from abaw.module import warmup_cosine
+from abaw.optimization import warmup_cosine
 
 B, T, S = 3, 6, 8000
 
@@ -477,7 +477,7 @@ def test_a_random_encoder_is_refused_where_it_is_first_evaluated() -> None:
 
 def test_an_encoder_is_checked_once(monkeypatch: pytest.MonkeyPatch) -> None:
     checks = []
-    monkeypatch.setattr("abaw.module.check_repeatable", lambda encoder, *_: checks.append(encoder) or True)
+    monkeypatch.setattr("abaw.encoding.check_repeatable", lambda encoder, *_: checks.append(encoder) or True)
     module = make_module().eval()
     for _ in range(2):
         module.encode(make_batch())
