@@ -32,7 +32,8 @@ SLOTS: Final[dict[str, type]] = {
 _NOISE = re.compile(
     r"(Does not validate against|Subtypes:|Errors:|Given value|Expected a <class 'NoneType'>"
     r"|Expected a path but|Problem with given class_path|Not a valid subclass of (?!\w+\. Got)"
-    r"|Subclass types expect one of|a class path \(str\)|a dict with|Parser key \")"
+    r"|Import path \S+ does not correspond|Subclass types expect one of|a class path \(str\)|a dict with"
+    r"|Parser key \")"
 )
 
 
@@ -60,12 +61,13 @@ def explain(error: Exception, given: Given | None = None, known: Collection[str]
         return f"{section}: {wrong[1]} is no file of options; give them one by one: --{section}.NAME VALUE"
     keys = re.findall(r'Parser key "(.+?)":', text)
     key = ".init_args.".join(keys)
-    said = _class_problem(text, key) or _option_problem(text, key)
+    # Where a slot takes two kinds of classes, what is wrong with one says more than that it isn't the other.
+    said = _option_problem(text, key) or (_class_problem(text, key) if len(keys) == 1 else None)
     if said is None:
         said = f"{key}: {_reasons(text)}" if key else _reasons(text)
     else:
         key = said.partition(":")[0]
-    value = re.search(r"Got value: (.+)", said)
+    value = re.search(r"Got value: (.+?)(?:; |$)", said)
     return f"{given.place(key, value and value[1])}{said}"
 
 
@@ -135,7 +137,7 @@ def _option_problem(text: str, key: str) -> str | None:
 def _reasons(text: str) -> str:
     """What is left of a parser's text when what says nothing is taken out."""
     lines = [line.strip(" -\t") for line in text.splitlines()]
-    said = " ".join(line for line in lines if line and not _NOISE.match(line)) or " ".join(lines)
+    said = "; ".join(line for line in lines if line and not _NOISE.match(line)) or " ".join(lines)
     if "arguments are required" in said:
         said += "; give --config FILE, or --run RUN"
     value = re.search(r"Given value: (.+)", text)

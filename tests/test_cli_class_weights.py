@@ -88,7 +88,8 @@ def test_losses_of_frequencies_take_those_of_the_fold(loss: str, corpus: Path, t
     ("option", "words"),
     [
         (f"{ALPHA}=invers", "no scheme 'invers' of class weights; there are inverse, sqrt, effective"),
-        (f"{ALPHA}=[1, heavy]", "Got value: heavy"),
+        (f"{ALPHA}=[1, heavy]", "model.loss.init_args.alpha: expects float. Got value: heavy; expects str"),
+        ("--model.loss.init_args.gama=3", "FocalLoss has no argument 'gama'; did you mean gamma?"),
         ("--model.loss=BalancedSoftmax", "There are BalancedSoftmaxLoss, FocalLoss, LogitAdjustedLoss"),
         ("--model.loss=ConcatFusion", "ConcatFusion is no FrameLoss"),
         (

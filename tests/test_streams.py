@@ -14,6 +14,7 @@ HELP = "import sys; from abaw.cli import main; sys.exit(main(['--help']))"
 MANY = (
     "import sys; from abaw.streams import prepare_streams; prepare_streams(); print('–\\udcff\\n' * 99_999);"
 )
+SPILL = "import os; os.write(1, b'spilled'); os.write(2, b'spilled')"  # as libraries in C do
 END = "print('ended', file=sys.stderr)"
 
 
@@ -47,7 +48,7 @@ def test_nobody_needs_to_read_to_the_end() -> None:
 @pytest.mark.parametrize("closed", [(1,), (0, 1, 2)])
 def test_there_need_be_no_stream(closed: tuple[int, ...], tmp_path: object) -> None:
     # The file that is opened next must not take what is printed.
-    code = f"{MANY} f = open({str(tmp_path)!r} + '/f', 'wb', 0); f.write(b'x'); {HELP}"
+    code = f"{MANY} f = open({str(tmp_path)!r} + '/f', 'wb', 0); f.write(b'x'); {SPILL}; {HELP}"
 
     def close() -> None:
         for descriptor in closed:
