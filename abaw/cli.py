@@ -113,7 +113,7 @@ def _run(command: str, arguments: list[str]) -> int:
         # A class of one's own is found in the folder that the command is typed in, as by `python -m`.
         if os.getcwd() not in sys.path:
             sys.path.append(os.getcwd())
-        from abaw.lightning_cli import run
+        from abaw.trainer_commands import run
 
         return run(command, arguments)
     near = did_you_mean(command, (*TRAINER_COMMANDS, "synth", "submit"))
