@@ -43,7 +43,7 @@ def expand_run(command: str, arguments: list[str]) -> list[str]:
             f"tune fits to the scores of the checkpoint in {run_folder}: leave --ckpt_path and --weights out"
         )
     ours = [
-        f"--config={config_of_run(config, run_folder, trust)}",
+        f"--config={config_of_run(config, run_folder, trust, _typed(arguments))}",
         f"--trainer.default_root_dir={run_folder}",
     ]
     if found and "--weights" not in given:
@@ -69,10 +69,14 @@ def _config_of_checkpoint(arguments: list[str], trust: list[str]) -> list[str]:
             f"{checkpoint} alone does not say how the model is made: add --run RUN or --config FILE"
         )
     ours = [
-        f"--config={config_of_run(config, run_folder, trust)}",
+        f"--config={config_of_run(config, run_folder, trust, _typed(arguments))}",
         f"--trainer.default_root_dir={run_folder}",
     ]
     return [*ours, f"--ckpt_path={checkpoint}", *rest]
+
+
+def _typed(arguments: list[str]) -> set[str]:
+    return {argument.split("=")[0].lstrip("-").replace(".init_args", "") for argument in arguments}
 
 
 def take(arguments: list[str], option: str) -> tuple[list[str], list[str]]:

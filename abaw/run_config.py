@@ -1,7 +1,7 @@
 """The configuration that lies in a run's folder, which anybody may have written."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,13 +15,14 @@ _FOLDERS: Final = ("output_dir", "dirpath", "save_dir", "cache_dir", "root_dir",
 _NAMES: Final = ("filename", "name", "version", "sub_dir")
 
 
-def config_of_run(config: Path, folder: Path, trust: Iterable[str]) -> str:
+def config_of_run(config: Path, folder: Path, trust: Iterable[str], typed: Collection[str] = ()) -> str:
     """What ``--config`` is given for the configuration of a run.
 
     Args:
         config: The file.
         folder: The run's folder.
         trust: Packages that it may name beside abaw and Lightning.
+        typed: Options that are given beside it, without their dashes; they win anyway.
 
     Returns:
         The file's path; or its content, where it would have something written outside of the run's folder:
@@ -32,18 +33,20 @@ def config_of_run(config: Path, folder: Path, trust: Iterable[str]) -> str:
     """
     tree = read_configuration(config)
     check_names(tree, config, trust)
-    outside: list[str] = []
+    outside: dict[str, str] = {}
     confined = _confine(tree, folder.resolve(), "", outside)
     if not outside:
         return str(config)
-    rank_zero_warn(
-        f"{config}: {', '.join(outside)} lies outside of the run's folder and is not written to; "
-        "to have it so, type it as an option"
-    )
+    told = [f"{key} ({path})" for key, path in outside.items() if key.replace(".init_args", "") not in typed]
+    if told:
+        rank_zero_warn(
+            f"{config}: {', '.join(told)} lies outside of the run's folder and is not written to; "
+            "to have it so, type it as an option"
+        )
     return dump_yaml(confined)
 
 
-def _confine(tree: Any, folder: Path, key: str, outside: list[str]) -> Any:
+def _confine(tree: Any, folder: Path, key: str, outside: dict[str, str]) -> Any:
     """A tree without the places to write at that are outside of a folder; they are added to ``outside``."""
     if isinstance(tree, dict):
         return {
@@ -56,7 +59,7 @@ def _confine(tree: Any, folder: Path, key: str, outside: list[str]) -> Any:
         return tree
     name = key.rpartition(".")[2]
     if _leads_outside(name, tree, folder):
-        outside.append(f"{key} ({tree})")
+        outside[key] = tree
         if not key.startswith("trainer."):
             return None  # ours know where to write in the run's folder
         return str(folder) if name in _FOLDERS else tree.replace(os.sep, "_").replace("..", "_")

@@ -63,3 +63,11 @@ def test_what_stays_inside_is_left_alone(tmp_path: Path, monkeypatch: pytest.Mon
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert config_of_run(path, tmp_path / "run", ()) == str(path)
+
+
+def test_what_is_typed_beside_it_needs_no_word(tmp_path: Path) -> None:
+    path = write(tmp_path / "run", {"data": {"init_args": {"cache_dir": "/x"}}})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        config = config_of_run(path, tmp_path / "run", (), {"data.cache_dir"})
+    assert yaml.safe_load(config) == {"data": {"init_args": {"cache_dir": None}}}
