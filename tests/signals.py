@@ -14,14 +14,17 @@ class SignalAt(pl.Callback):
         epoch: In which epoch, from 0.
         call: At which of its calls in that epoch, from 1.
         times: How often, at once.
+        rank: Which of several processes sends it to itself.
     """
 
-    def __init__(self, signum: int, hook: str, epoch: int = 1, call: int = 2, times: int = 1) -> None:
-        self.signum, self.epoch, self.call, self.times = signum, epoch, call, times
+    def __init__(
+        self, signum: int, hook: str, epoch: int = 1, call: int = 2, times: int = 1, rank: int = 0
+    ) -> None:
+        self.signum, self.epoch, self.call, self.times, self.rank = signum, epoch, call, times, rank
         setattr(self, hook, self._send)
 
     def _send(self, trainer: pl.Trainer, *_: object) -> None:
-        if trainer.sanity_checking or trainer.current_epoch != self.epoch:
+        if trainer.sanity_checking or (trainer.current_epoch, trainer.global_rank) != (self.epoch, self.rank):
             return
         self.call -= 1
         if self.call == 0:

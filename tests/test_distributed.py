@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,29 +11,33 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from signals import signalling
 from small import fit_arguments
 
 from abaw.cli import main
 
 pytestmark = pytest.mark.slow
 
+TWO_EPOCHS = ["--trainer.max_epochs=2", "--data.batch_size=2"]
 
-def abaw(processes: int, *arguments: object) -> None:
+
+def abaw(processes: int, *arguments: object, status: int = 0) -> None:
     """Run the command with several processes; one that hangs fails the test."""
     strategy = [f"--trainer.devices={processes}", f"--trainer.strategy={'ddp' if processes > 1 else 'auto'}"]
     if processes == 1:
-        assert main([*map(str, arguments), *strategy]) == 0
+        assert main([*map(str, arguments), *strategy]) == status
         return
     command = [sys.executable, "-m", "abaw", *map(str, arguments), *strategy]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path, os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False, env=environment)
+    assert done.returncode == status, done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
 def run(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that two processes trained."""
     folder = tmp_path_factory.mktemp("runs") / "run"
-    abaw(2, *fit_arguments(corpus, folder), "--trainer.max_epochs=2")
+    abaw(2, *fit_arguments(corpus, folder), *TWO_EPOCHS)
     return folder
 
 
@@ -77,6 +83,18 @@ def test_any_number_of_processes_predicts_the_same_and_more_than_there_are_video
             one, other = load_file(path)["scores"], load_file(folder / "scores" / path.name)["scores"]
             torch.testing.assert_close(other, one, atol=1e-6, rtol=0)
     assert predictions[0] == predictions[1] == predictions[2]
+
+
+def test_a_signal_to_one_of_two_stops_both_and_they_go_on(run: Path, corpus: Path, tmp_path: Path) -> None:
+    asked = signalling("on_train_batch_end", signal.SIGTERM, rank=1, call=1)
+    abaw(2, *fit_arguments(corpus, tmp_path), *TWO_EPOCHS, *asked, status=143)
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    whole = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    stopped = torch.load(last, weights_only=True)
+    assert whole["global_step"] / 2 < stopped["global_step"] < whole["global_step"]
+    abaw(2, "fit", f"--run={tmp_path}", "--trainer.callbacks=null", "--trust=signals")
+    for name, value in torch.load(last, weights_only=True)["state_dict"].items():
+        torch.testing.assert_close(value, whole["state_dict"][name], rtol=0, atol=0, msg=name)
 
 
 SCRIPT = '''

@@ -88,8 +88,7 @@ def test_a_run_that_was_killed_goes_on_after_the_last_epoch_that_it_had_ended(
 ) -> None:
     arguments = [*fit_arguments(corpus, tmp_path), *TWO_EPOCHS, *limit, *EARLY]
     arguments += ["--trainer.callbacks.check_on_train_epoch_end=true", "--trainer.callbacks.patience=9"]
-    with pytest.raises(RuntimeError, match="as sudden as a kill"):
-        main([*arguments, "--trainer.callbacks+=signals.Crash"])
+    assert main([*arguments, "--trainer.callbacks+=signals.Crash"]) not in (0, 2)
     assert last(tmp_path)["global_step"] == 4
     (tmp_path / "config.yaml").write_text((tmp_path / "config.yaml").read_text())
     with warnings.catch_warnings():
