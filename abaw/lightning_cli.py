@@ -1,7 +1,6 @@
 """LightningCLI with our parts wired in: ``abaw fit``, ``test``, and all that needs a Trainer."""
 
 import inspect
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +38,7 @@ from abaw.sizes import feature_size
 from abaw.trained_on import TRAINED_ON
 from abaw.trainer import ExpressionTrainer
 from abaw.trees import flatten
+from abaw.trust import run_again
 
 # The callbacks that every run has, by section of the configuration.
 _CALLBACKS = {
@@ -293,7 +293,7 @@ class ExpressionCLI(LightningCLI):
         best = next(c for c in self.trainer.checkpoint_callbacks if isinstance(c, RunCheckpoint))
         if self.trainer.is_global_zero and best.best_model_score is not None:
             print(f"Best {best.monitor}: {float(best.best_model_score):.3f}, {best.best_model_path}")
-            print(f"Next: abaw test --run {shlex.quote(self.trainer.default_root_dir)}")
+            print(f"Next: {run_again('test', self.trainer, self.model)}")
 
     def before_extract(self) -> None:
         """Warn of encoders that nothing has trained: a frozen one has its weights from elsewhere."""

@@ -61,6 +61,12 @@ def explain(error: Exception, given: Given | None = None, known: Collection[str]
         return f"{section}: {wrong[1]} is no file of options; give them one by one: --{section}.NAME VALUE"
     keys = re.findall(r'Parser key "(.+?)":', text)
     key = ".init_args.".join(keys)
+    if loss := re.search(r"given class_path 'torch\.nn\.(?:\w+\.)*(\w+)'(?s:.*)subclass of Tensor", text):
+        arguments = f"{{loss: {loss[1]}, arguments: {{{keys[-1]}: […]}}}}"
+        return (
+            f"{given.place(key)}{key}: no configuration holds a tensor: take class_path: "
+            f"abaw.losses.TorchLoss and init_args: {arguments}, where lists stand for tensors"
+        )
     # Where a slot takes two kinds of classes, what is wrong with one says more than that it isn't the other.
     said = _option_problem(text, key) or (_class_problem(text, key) if len(keys) == 1 else None)
     if said is None:

@@ -7,12 +7,14 @@ anything of theirs is imported.
 
 import os
 import re
+import shlex
 from collections.abc import Iterable, Iterator
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
+import lightning.pytorch as pl
 import yaml
 from torch.nn.modules import loss as losses
 
@@ -70,6 +72,17 @@ def check_names(tree: Any, where: str | Path, trust: Iterable[str] = ()) -> None
                 f"{where}: {key} is {name}, no part of abaw or Lightning, and loading it would run its code: "
                 f'if you trust it, add --trust {package} (in Python: trust=["{package}"])'
             )
+
+
+def run_again(command: str, trainer: pl.Trainer, module: pl.LightningModule) -> str:
+    """What to type to go on with a run, which must name the packages of its own classes again."""
+    slots = ("visual_encoder", "audio_encoder", "fusion", "loss", "modality_dropout")
+    parts = [getattr(module, slot, None) for slot in slots]
+    parts += [trainer.datamodule, *trainer.callbacks]  # type: ignore[attr-defined]
+    kinds = {type(part) for part in parts if part is not None}
+    foreign = {k.__module__.partition(".")[0] for k in kinds if not _is_own(f"{k.__module__}.{k.__name__}")}
+    trust = [word for package in sorted(foreign) for word in ("--trust", package)]
+    return shlex.join(["abaw", command, "--run", trainer.default_root_dir, *trust])
 
 
 def _within(name: str, prefixes: Iterable[str]) -> bool:

@@ -96,6 +96,10 @@ def test_losses_of_frequencies_take_those_of_the_fold(loss: str, corpus: Path, t
             "--model.loss={class_path: torch.nn.CrossEntropyLoss, init_args: {gamma: 2}}",
             "CrossEntropyLoss has no argument 'gamma'",
         ),
+        (
+            "--model.loss={class_path: torch.nn.CrossEntropyLoss, init_args: {weight: [1, 2]}}",
+            "abaw.losses.TorchLoss and init_args: {loss: CrossEntropyLoss, arguments: {weight: […]}}",
+        ),
         ("--model.loss.init_args.class_counts=[1, 2]", "follows from the training labels: leave it out"),
     ],
 )

@@ -10,6 +10,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from abaw.errors import InputError
+from abaw.trust import run_again
 
 
 def is_accumulating(trainer: pl.Trainer) -> bool:
@@ -87,7 +88,7 @@ class RunCheckpoint(ModelCheckpoint):
         interrupted = isinstance(exception, (KeyboardInterrupt, SIGTERMException))
         if interrupted and trainer.state.fn == TrainerFn.FITTING:
             self._save_last(trainer)
-            rank_zero_info(f"Interrupted. Go on with: abaw fit --run {trainer.default_root_dir}")
+            rank_zero_info(f"Interrupted. Go on with: {run_again('fit', trainer, pl_module)}")
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
